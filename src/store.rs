@@ -1,0 +1,108 @@
+//! The content-addressed store on disk.
+//!
+//! ```text
+//! STORE/
+//!   CACHEDIR.TAG
+//!   rpms/HEX.rpm            packages, by sha256 of the file; verified (digest, signature) before they get here
+//!   repodata/HEX            repository metadata as fetched, by sha256 of the file
+//!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
+//!   layers/KEY/             an extracted layer, KEY = inputs digest: what it adds to the layers below
+//!     root/                 its files: an overlayfs upper directory (userxattr), whiteouts included
+//!     layer.json            build::LayerRecord
+//!   tmp/                    unfinished work; anything here may be deleted when no strata runs
+//! ```
+//!
+//! Files are written below `tmp/`, synced and renamed into place, so what has a final name is complete.
+//! Everything belongs to the user who runs strata; files of extracted layers to their subordinate ids, so
+//! `layers/` is only touched inside strata's own user namespace ([`crate::sandbox::enter_namespace`]).
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::digest::Digest;
+
+/// An open store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it if there is none.
+    pub fn open(root: &Path) -> Result<Self> {
+        for dir in ["rpms", "repodata", "images", "layers", "tmp"] {
+            fs::create_dir_all(root.join(dir))
+                .with_context(|| format!("making the store {}", root.display()))?;
+        }
+        let tag = root.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            // https://bford.info/cachedir/
+            fs::write(&tag, "Signature: 8a477f597d28d172789f06886806bc55\n# strata's store\n")
+                .with_context(|| format!("writing {}", tag.display()))?;
+        }
+        let root = root.canonicalize().with_context(|| format!("opening the store {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the package with this digest is, or would be.
+    pub fn rpm(&self, sha256: &Digest) -> PathBuf {
+        self.root.join("rpms").join(format!("{}.rpm", sha256.hex()))
+    }
+
+    /// Where repository metadata with this digest is, or would be.
+    pub fn repodata(&self, sha256: &Digest) -> PathBuf {
+        self.root.join("repodata").join(sha256.hex())
+    }
+
+    /// The OCI layout with all images.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// The extracted layer with this inputs digest.
+    pub fn layer(&self, key: &Digest) -> PathBuf {
+        self.root.join("layers").join(key.hex())
+    }
+
+    /// A new directory below `tmp/`, deleted when dropped.
+    pub fn temp_dir(&self, prefix: &str) -> Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix(prefix)
+            .tempdir_in(self.root.join("tmp"))
+            .with_context(|| format!("making a work directory in {}", self.root.join("tmp").display()))
+    }
+
+    /// A new file below `tmp/`, deleted when dropped; give it to [`persist`] when it is complete.
+    pub fn temp_file(&self) -> Result<NamedTempFile> {
+        NamedTempFile::new_in(self.root.join("tmp"))
+            .with_context(|| format!("making a file in {}", self.root.join("tmp").display()))
+    }
+}
+
+/// Syncs a finished temporary file and gives it its final name (mode 0644), replacing what has it.
+pub fn persist(file: NamedTempFile, target: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let context = || format!("writing {}", target.display());
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).with_context(context)?;
+    file.as_file().sync_all().with_context(context)?;
+    file.persist(target).map_err(|e| e.error).with_context(context)?;
+    Ok(())
+}
+
+/// Writes `bytes` to `target` so that a reader sees all of them or the file that was there before.
+pub fn write_atomically(target: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let context = || format!("writing {}", target.display());
+    let mut file = NamedTempFile::new_in(dir).with_context(context)?;
+    file.write_all(bytes).with_context(context)?;
+    persist(file, target)
+}
