@@ -47,6 +47,11 @@ impl Rootfs {
         unimplemented!()
     }
 
+    /// Replaces the content of an existing regular file, which keeps its owner and mode. Follows symbolic links.
+    pub fn rewrite(&self, _path: &str, _bytes: &[u8]) -> Result<()> {
+        unimplemented!()
+    }
+
     /// Makes a directory and missing parents (0755, root); an existing one is left as it is.
     pub fn create_dir_all(&self, _path: &str) -> Result<()> {
         unimplemented!()

@@ -1,0 +1,159 @@
+//! What a manifest says about the rootfs beyond its packages, applied in a fixed order.
+//!
+//! Accounts come first so that owners resolve, units after the files that may bring them, scripts and the
+//! initramfs last. What systemd's tools would do to an offline root (`systemctl enable`, `mask`,
+//! `set-default`) is done here, so that it needs no systemd on the build machine or in the rootfs.
+
+mod accounts;
+mod overlay;
+mod units;
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+pub use accounts::{Accounts, Ids};
+pub use overlay::{OverlayEntry, OverlayKind, overlay_entries};
+
+use crate::error::hinted;
+use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Script, Sourced};
+use crate::progress::Progress;
+use crate::rootfs::Rootfs;
+use crate::sandbox::{Command, Sandbox};
+
+/// Applies the configuration of `layer`, which has `depth` layers below it.
+pub fn apply(
+    rootfs: &Rootfs,
+    layer: &Layer,
+    depth: usize,
+    sandbox: &Sandbox,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let config = &layer.config;
+    accounts::apply(rootfs, layer)?;
+    for tree in &config.overlays {
+        at(tree, "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
+    }
+    for file in &config.files {
+        at(file, "writing the file", |file| write_file(rootfs, file))?;
+    }
+    for link in &config.symlinks {
+        at(link, "making the symbolic link", |link| rootfs.symlink(&link.path, &link.target))?;
+    }
+    for removal in &config.removals {
+        at(removal, "removing", |pattern| {
+            if !remove(rootfs, pattern)? {
+                progress.warn(&format!("{}: nothing to remove at {pattern}", removal.origin));
+            }
+            Ok(())
+        })?;
+    }
+    write_lines(rootfs, &format!("/usr/lib/tmpfiles.d/{}.conf", layer.name), &config.tmpfiles)?;
+    units::apply(rootfs, layer, depth)?;
+    write_kargs(rootfs, layer)?;
+    run_scripts(config, sandbox, progress)?;
+    match &config.kernel {
+        Some(kernel) if kernel.value.initramfs => {
+            at(kernel, "making the initramfs", |kernel| make_initramfs(rootfs, kernel, sandbox))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `apply` on an entry; its error says which entry of which manifest.
+fn at<T>(entry: &Sourced<T>, what: &str, apply: impl FnOnce(&T) -> Result<()>) -> Result<()> {
+    apply(&entry.value).with_context(|| format!("{what} of {}", entry.origin))
+}
+
+fn write_file(rootfs: &Rootfs, file: &File) -> Result<()> {
+    let bytes = match &file.content {
+        FileContent::Text(text) => text.clone().into_bytes(),
+        FileContent::Source(path) => fs::read(path).with_context(|| format!("reading {}", path.display()))?,
+        FileContent::Append(text) => {
+            let old = rootfs.read(&file.path)?;
+            let mut bytes =
+                old.with_context(|| format!("{} does not exist: nothing to append to", file.path))?;
+            bytes.extend_from_slice(text.as_bytes());
+            return rootfs.rewrite(&file.path, &bytes);
+        }
+    };
+    let ids = Accounts::read(rootfs)?.ids(&file.user, &file.group)?;
+    rootfs.write(&file.path, &bytes, file.mode)?;
+    rootfs.set_owner_mode(&file.path, ids.uid, ids.gid, file.mode)
+}
+
+fn remove(rootfs: &Rootfs, pattern: &str) -> Result<bool> {
+    let mut any = false;
+    for path in rootfs.glob(pattern)? {
+        any |= rootfs.remove_all(&path)?;
+    }
+    Ok(any)
+}
+
+/// Ships `lines` as one file, if there are any.
+fn write_lines(rootfs: &Rootfs, path: &str, lines: &[Sourced<String>]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let text: String = lines.iter().map(|line| line.value.clone() + "\n").collect();
+    rootfs.write(path, text.as_bytes(), 0o644)
+}
+
+/// Kernel arguments as bootc reads them (bootc: `docs/src/building/kernel-arguments.md`).
+fn write_kargs(rootfs: &Rootfs, layer: &Layer) -> Result<()> {
+    let kargs: Vec<&str> = layer.config.kargs.iter().map(|k| k.value.as_str()).collect();
+    if kargs.is_empty() {
+        return Ok(());
+    }
+    let text = toml::to_string(&toml::Table::from_iter([("kargs".to_owned(), kargs.into())]))?;
+    rootfs.write(&format!("/usr/lib/bootc/kargs.d/{}.toml", layer.name), text.as_bytes(), 0o644)
+}
+
+fn run_scripts(config: &Configuration, sandbox: &Sandbox, progress: &dyn Progress) -> Result<()> {
+    for script in &config.scripts {
+        at(
+            script,
+            &format!("running the script `{}`", script.value.name),
+            |Script { interpreter, body, .. }| {
+                let command = Command {
+                    argv: interpreter.clone(),
+                    script: Some((interpreter.len(), body.clone())),
+                    ..Command::default()
+                };
+                run(sandbox, &command)
+            },
+        )?;
+        progress.advance(1);
+    }
+    Ok(())
+}
+
+fn run(sandbox: &Sandbox, command: &Command) -> Result<()> {
+    let outcome = sandbox.run(command)?;
+    if outcome.status == 0 {
+        return Ok(());
+    }
+    let output = if outcome.output.trim().is_empty() { "nothing" } else { outcome.output.trim_end() };
+    let program = command.argv.first().map_or("", String::as_str);
+    bail!("{program} exited with status {}; it printed: {output}", outcome.status)
+}
+
+/// Makes `/usr/lib/modules/KVER/initramfs.img` for the one kernel of the rootfs (bootc: `filesystem.md`).
+fn make_initramfs(rootfs: &Rootfs, kernel: &Kernel, sandbox: &Sandbox) -> Result<()> {
+    let images = rootfs.glob("/usr/lib/modules/*/vmlinuz")?;
+    let [image] = images.as_slice() else {
+        return Err(hinted(
+            format!("found {} kernels at /usr/lib/modules/*/vmlinuz, expected one", images.len()),
+            "install exactly one kernel package, or set `initramfs = false`",
+        ));
+    };
+    let dir = image.trim_end_matches("/vmlinuz");
+    let kver = dir.trim_start_matches("/usr/lib/modules/");
+    let target = format!("{dir}/initramfs.img");
+    let fixed = ["/usr/bin/dracut", "--reproducible", "--no-hostonly", "--force", "--kver", kver];
+    let argv = fixed.iter().map(|s| (*s).to_owned()).chain(kernel.initramfs_args.iter().cloned());
+    // extended attributes of the build's file system must not decide what is in the archive
+    let env = vec![("DRACUT_NO_XATTR".to_owned(), "1".to_owned())];
+    run(sandbox, &Command { argv: argv.chain([target.clone()]).collect(), env, ..Command::default() })?;
+    rootfs.set_owner_mode(&target, 0, 0, 0o600)
+}
