@@ -1,0 +1,61 @@
+//! What must not ship: traces of the build, caches, and state that belongs to one machine
+//! (design section 6, "Image rules").
+
+use anyhow::Result;
+
+use crate::rootfs::Rootfs;
+
+/// Directories whose content is a machine's own; what a package ships there stays.
+const TRANSIENT: [&str; 5] = ["/run", "/tmp", "/var/tmp", "/var/cache", "/var/log"];
+
+/// Backups, locks and seeds that account tools, systemd and ldconfig leave behind.
+const LEFTOVERS: [&str; 12] = [
+    "/etc/passwd-",
+    "/etc/group-",
+    "/etc/shadow-",
+    "/etc/gshadow-",
+    "/etc/subuid-",
+    "/etc/subgid-",
+    "/etc/.pwd.lock",
+    "/etc/passwd.lock",
+    "/etc/group.lock",
+    "/var/lib/rpm-state",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/credential.secret",
+];
+
+/// Removes what must not ship. `packaged` tells whether a package of the rootfs has this path.
+pub fn clean(rootfs: &Rootfs, packaged: &dyn Fn(&str) -> bool) -> Result<()> {
+    for dir in TRANSIENT {
+        // `/var/run` and the like may be links out of the directory meant
+        if rootfs.read_link(dir)?.is_none() {
+            prune(rootfs, dir, packaged)?;
+        }
+    }
+    for path in LEFTOVERS {
+        if !packaged(path) {
+            rootfs.remove_all(path)?;
+        }
+    }
+    // machine-id(5): empty means "not yet set", and systemd fills it in at boot
+    if rootfs.lstat("/etc/machine-id")?.is_some_and(|stat| stat.size > 0) {
+        rootfs.write("/etc/machine-id", b"", 0o444)?;
+    }
+    Ok(())
+}
+
+/// Removes everything below `dir` that no package has and that leads to nothing a package has.
+fn prune(rootfs: &Rootfs, dir: &str, packaged: &dyn Fn(&str) -> bool) -> Result<bool> {
+    let mut empty = true;
+    for name in rootfs.list(dir)?.unwrap_or_default() {
+        let path = format!("{dir}/{name}");
+        let is_dir = rootfs.lstat(&path)?.is_some_and(|stat| stat.mode & libc::S_IFMT == libc::S_IFDIR);
+        let bare = !is_dir || prune(rootfs, &path, packaged)?;
+        if bare && !packaged(&path) {
+            rootfs.remove_all(&path)?;
+        } else {
+            empty = false;
+        }
+    }
+    Ok(empty)
+}

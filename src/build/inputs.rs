@@ -1,0 +1,115 @@
+//! The inputs digest: everything that decides the bytes of a layer's image, in one value.
+//!
+//! It is a label of the image, so a store or a registry is a build cache: equal inputs, nothing to do.
+//! What does not reach the image stays out: where manifests, repositories and caches are, comments,
+//! the reasons written into a lockfile, who builds and when.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::configure::{OverlayKind, overlay_entries};
+use crate::digest::Digest;
+use crate::lock::{LockedPackage, Lockfile};
+use crate::plan::{Configuration, FileContent, Layer, Packages, Plan};
+
+/// Raised when the same inputs come to give other bytes: a change of the installer, the tar writer, the
+/// compressor, the chunk plan or the labels.
+const OUTPUT_VERSION: u32 = 1;
+
+/// Inputs of a build that are neither in the manifests nor in the lockfiles.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Given {
+    /// Manifest digest of the parent image.
+    pub parent: Option<Digest>,
+    /// Version asked for on the command line.
+    pub version: Option<String>,
+    /// Source revision asked for on the command line, for a label.
+    pub revision: Option<String>,
+}
+
+/// Digests the inputs of `layer`, which is locked by `lock`. Reads the files its manifest names.
+pub fn digest(plan: &Plan, layer: &Layer, lock: &Lockfile, given: &Given) -> Result<Digest> {
+    let stream = &plan.stream;
+    let packages: Vec<Value> = lock.packages.iter().map(locked).collect();
+    let newest = lock.repos.iter().map(|r| r.revision).max();
+    let inputs = json!({
+        "output-version": OUTPUT_VERSION,
+        "stream": [
+            stream.name, stream.arch, stream.os, stream.openshift,
+            stream.rpmdb, stream.version, stream.image_format,
+        ],
+        "layer": without_origins(serde_json::to_value(by_content(layer)?)?),
+        "overlays": overlay_digests(&layer.config)?,
+        "packages": packages,
+        "newest-revision": newest,
+        "given": given,
+    });
+    Ok(Digest::of(serde_json::to_vec(&inputs)?))
+}
+
+/// The layer without its package request, which the lockfile answers, and without paths on the build machine:
+/// a file counts by its content.
+fn by_content(layer: &Layer) -> Result<Layer> {
+    let mut layer = layer.clone();
+    layer.packages = Packages::default();
+    layer.config.overlays.clear();
+    for file in &mut layer.config.files {
+        if let FileContent::Source(source) = &file.value.content {
+            file.value.content = FileContent::Text(digest_file(source)?.to_string());
+        }
+    }
+    Ok(layer)
+}
+
+fn locked(package: &LockedPackage) -> Value {
+    json!([package.nevra(), package.sha256, package.action, package.replaces])
+}
+
+/// Digests of the files in the overlay trees, by tree and path.
+fn overlay_digests(config: &Configuration) -> Result<Vec<BTreeMap<String, Value>>> {
+    let tree = |tree: &Path| {
+        let entries = overlay_entries(tree)?.into_iter().map(|entry| {
+            let value = match entry.kind {
+                OverlayKind::Directory => json!("directory"),
+                OverlayKind::Symlink(target) => json!(["link", target]),
+                OverlayKind::File { source, executable } => json!([digest_file(&source)?, executable]),
+            };
+            Ok((entry.path, value))
+        });
+        entries.collect()
+    };
+    config.overlays.iter().map(|overlay| tree(&overlay.value)).collect()
+}
+
+fn digest_file(path: &Path) -> Result<Digest> {
+    let context = || format!("reading {}", path.display());
+    let mut file = fs::File::open(path).with_context(context)?;
+    Ok(Digest::of_reader(&mut file).with_context(context)?.0)
+}
+
+/// Puts the bare value in the place of every [`crate::plan::Sourced`].
+fn without_origins(value: Value) -> Value {
+    match value {
+        Value::Object(mut fields) if is_sourced(&fields) => {
+            without_origins(fields.remove("value").unwrap_or_default())
+        }
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key, without_origins(value))).collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(without_origins).collect()),
+        scalar => scalar,
+    }
+}
+
+/// An origin has a file and a line: two labels called `value` and `origin` are no such thing.
+fn is_sourced(fields: &Map<String, Value>) -> bool {
+    let origin = fields.get("origin").and_then(Value::as_object);
+    fields.len() == 2
+        && fields.contains_key("value")
+        && origin.is_some_and(|o| o.len() == 2 && o.contains_key("file") && o.contains_key("line"))
+}
