@@ -1,0 +1,57 @@
+# Recipes of strata. `./justw RECIPE` installs what is missing first.
+
+export STRATA_STORE := env("STRATA_STORE", justfile_directory() / "target/store")
+strata := "target/release/strata"
+demo := "target/demo"
+
+# Show the recipes
+default:
+    @just --list --unsorted
+
+# Build the node image of a stream and all below it (the demo stream needs no network)
+build-node STREAM="demo": (lock STREAM)
+    {{strata}} build {{STREAM}} node
+    {{strata}} images
+
+# Build layers of a stream
+build STREAM="demo" *LAYERS: (lock STREAM)
+    {{strata}} build {{STREAM}} {{LAYERS}}
+
+# Lock the packages of a stream
+lock STREAM="demo" *ARGS: program (prepare STREAM)
+    {{strata}} lock {{STREAM}} {{ARGS}}
+
+# Show what changed between two images or lockfiles
+diff FROM TO *ARGS: program
+    {{strata}} diff {{FROM}} {{TO}} {{ARGS}}
+
+# Make the demo's repositories, build the newer snapshot on top of the older, and show the difference
+demo: (lock "demo")
+    {{strata}} build demo
+    cp -r lockfiles/demo target/demo-lockfiles-before
+    {{strata}} --set snapshot=2025-02-10 --set ose-snapshot=2025-02-10 lock demo --update
+    {{strata}} --set snapshot=2025-02-10 --set ose-snapshot=2025-02-10 build demo
+    {{strata}} diff target/demo-lockfiles-before/node.$(uname -m).toml lockfiles/demo/node.$(uname -m).toml
+
+# Run every check and test
+test: check
+    cargo test
+
+# Format, lint, and document, warnings being errors
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+# Measure against dnf and buildah on the full corpus (docs/benchmarks.md)
+bench *ARGS: program
+    benches/against-dnf.sh {{ARGS}}
+
+# Build the program
+program:
+    cargo build --release
+
+# Make what a stream needs that is made on the spot: the demo's repositories
+[private]
+prepare STREAM:
+    [ {{STREAM}} != demo ] || [ -e {{demo}}/RPM-GPG-KEY-demo ] || cargo run --release --example demo-repos -- {{demo}}
