@@ -4,8 +4,10 @@
 //! or JSON; progress, warnings and errors to standard error.
 
 mod compile;
+mod images;
 mod lock;
 mod screen;
+mod show;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -79,7 +81,9 @@ pub enum Format {
 #[derive(Subcommand)]
 enum Command {
     Compile(compile::Args),
+    Images(images::Args),
     Lock(lock::Args),
+    Show(show::Args),
 }
 
 /// How a command that did not fail ended.
@@ -108,7 +112,9 @@ fn run(cli: &Cli) -> Result<Answer> {
     init_logging(&cli.global);
     match &cli.command {
         Command::Compile(args) => compile::run(&cli.global, args),
+        Command::Images(args) => images::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
+        Command::Show(args) => show::run(&cli.global, args),
     }
 }
 

@@ -1,0 +1,431 @@
+//! OCI image layouts (image-spec `image-layout.md`) and the images in them.
+//!
+//! ```text
+//! LAYOUT/
+//!   oci-layout            {"imageLayoutVersion":"1.0.0"}
+//!   index.json            one entry per name (annotation org.opencontainers.image.ref.name)
+//!   blobs/sha256/HEX      layers, configs, manifests
+//!   diffs/HEX.gzip        ours: the descriptor of the blob whose uncompressed tar has this digest
+//!   diffs/HEX.zstd
+//! ```
+//!
+//! Blobs are written before what refers to them, `index.json` last and under a lock (flock(2) on the layout),
+//! each aside and renamed, so that readers never see an incomplete image. JSON is written with sorted keys and
+//! no white space: the same image is the same bytes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::{
+    Config, Descriptor, HistoryBuilder, ImageConfiguration, ImageIndex, ImageIndexBuilder, ImageManifest,
+    ImageManifestBuilder, MediaType, Os, PlatformBuilder, Sha256Digest,
+};
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::NamedTempFile;
+
+use super::pack::Layer;
+use crate::digest::Digest;
+use crate::error::hinted;
+use crate::package::Arch;
+use crate::store;
+
+/// The annotation that names an entry of `index.json`.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Digest of the image a derived one stands on.
+const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// An OCI image layout.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+/// An image of a layout.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// Size of the manifest in bytes.
+    pub size: u64,
+    /// The manifest.
+    pub manifest: ImageManifest,
+    /// The config.
+    pub config: ImageConfiguration,
+}
+
+/// What an image says about itself; fields of its parent hold where these say nothing.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of the layer, for the history.
+    pub layer: String,
+    /// Architecture of the files.
+    pub arch: Arch,
+    /// Time of creation, UTC seconds.
+    pub created: u64,
+    /// Labels of the config.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the manifest; those of the parent are not inherited.
+    pub annotations: BTreeMap<String, String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Command.
+    pub cmd: Option<Vec<String>>,
+}
+
+impl Layout {
+    /// Opens the layout at `root`.
+    pub fn open(root: &Path) -> Result<Self> {
+        let marker = root.join("oci-layout");
+        let context = || format!("opening the OCI layout {}", root.display());
+        let value: serde_json::Value =
+            serde_json::from_slice(&fs::read(&marker).with_context(context)?).with_context(context)?;
+        let version = &value["imageLayoutVersion"];
+        ensure!(version == "1.0.0", "{}: its version is {version}, expected \"1.0.0\"", context());
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Opens the layout at `root`, making an empty one if there is none.
+    pub fn create(root: &Path) -> Result<Self> {
+        let layout = Self { root: root.to_owned() };
+        for dir in ["blobs/sha256", "diffs"] {
+            fs::create_dir_all(root.join(dir))
+                .with_context(|| format!("making the OCI layout {}", root.display()))?;
+        }
+        let _lock = layout.lock()?;
+        if !root.join("index.json").exists() {
+            layout.write_index(Vec::new())?;
+        }
+        if !root.join("oci-layout").exists() {
+            store::write_atomically(&root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        Self::open(root)
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the blob with this digest is, or would be.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// A new file in the layout, deleted when dropped.
+    pub fn temp_file(&self) -> Result<NamedTempFile> {
+        NamedTempFile::new_in(&self.root).with_context(|| format!("making a file in {}", self.root.display()))
+    }
+
+    /// The image called `name`, or with this digest, or both; or the only one, if neither is given.
+    pub fn image(&self, name: Option<&str>, digest: Option<&Digest>) -> Result<Image> {
+        let entries = self.entries()?;
+        let mut matching: Vec<_> = entries
+            .iter()
+            .filter(|e| name.is_none_or(|n| ref_name(e) == Some(n)))
+            .filter(|e| digest.is_none_or(|d| e.digest().to_string() == d.to_string()))
+            .collect();
+        matching.dedup_by_key(|e| e.digest());
+        match matching.as_slice() {
+            [entry] => self.read_image(entry),
+            found => {
+                let names: Vec<_> = entries.iter().filter_map(ref_name).collect();
+                Err(hinted(
+                    format!("finding the image in {}: {} images match", self.root.display(), found.len()),
+                    match names.as_slice() {
+                        [] => "it has no named images".to_owned(),
+                        names => format!("it has {}", names.join(", ")),
+                    },
+                ))
+            }
+        }
+    }
+
+    /// All entries of the index, by name.
+    pub fn list(&self) -> Result<Vec<(Option<String>, Image)>> {
+        let entries = self.entries()?;
+        entries.iter().map(|e| Ok((ref_name(e).map(str::to_owned), self.read_image(e)?))).collect()
+    }
+
+    /// Gives `image`, which is in this layout, a name; or puts it into the index without one.
+    /// The name moves if another image has it.
+    pub fn tag(&self, image: &Image, name: Option<&str>) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut entries = self.entries()?;
+        entries.retain(|e| ref_name(e) != name);
+        let mut entry = descriptor(MediaType::ImageManifest, image.size, &image.digest);
+        let platform = PlatformBuilder::default()
+            .architecture(image.config.architecture().clone())
+            .os(image.config.os().clone())
+            .build()?;
+        entry.set_platform(Some(platform));
+        entry.set_annotations(name.map(|n| [(REF_NAME.to_owned(), n.to_owned())].into()));
+        entries.push(entry);
+        self.write_index(entries)
+    }
+
+    /// Writes config and manifest of an image whose blobs are here: `parent`'s layers, then `layers`.
+    pub fn write_image(
+        &self,
+        parent: Option<&Image>,
+        layers: &[Layer],
+        settings: &Settings,
+    ) -> Result<Image> {
+        let config = configuration(parent, layers, settings)?;
+        let config_blob = self.write_blob(MediaType::ImageConfig, &config)?;
+        let mut annotations = settings.annotations.clone();
+        if let Some(parent) = parent {
+            annotations.entry(BASE_DIGEST.to_owned()).or_insert(parent.digest.to_string());
+        }
+        let below = parent.map(|p| p.manifest.layers().clone()).unwrap_or_default();
+        let mut manifest = ImageManifestBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageManifest)
+            .config(config_blob)
+            .layers(below.into_iter().chain(layers.iter().map(|l| l.descriptor.clone())).collect::<Vec<_>>())
+            .build()?;
+        manifest.set_annotations(
+            Some(annotations.into_iter().collect())
+                .filter(|a: &std::collections::HashMap<_, _>| !a.is_empty()),
+        );
+        let written = self.write_blob(MediaType::ImageManifest, &manifest)?;
+        self.read_image(&written)
+    }
+
+    /// Brings `image` of the layout `from` here, only the blobs that are missing, without a name.
+    pub fn copy(&self, from: &Layout, image: &Image) -> Result<()> {
+        let manifest = descriptor(MediaType::ImageManifest, image.size, &image.digest);
+        for blob in image.manifest.layers().iter().chain([image.manifest.config(), &manifest]) {
+            self.copy_blob(from, blob)?;
+        }
+        Ok(())
+    }
+
+    /// The blob that has this diff id under this compression, if it is here.
+    pub fn known_blob(&self, diff_id: &Digest, compression: &str) -> Result<Option<Descriptor>> {
+        let path = self.diff(diff_id, compression);
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let known: Descriptor =
+            serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+        Ok(self.check_blob(&known).is_ok().then_some(known))
+    }
+
+    /// Records the blob of a diff id for [`Layout::known_blob`].
+    pub fn remember_blob(&self, diff_id: &Digest, compression: &str, blob: &Descriptor) -> Result<()> {
+        store::write_atomically(&self.diff(diff_id, compression), &canonical(blob)?)
+    }
+
+    fn diff(&self, diff_id: &Digest, compression: &str) -> PathBuf {
+        self.root.join("diffs").join(format!("{}.{compression}", diff_id.hex()))
+    }
+
+    fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<()> {
+        if self.check_blob(blob).is_ok() {
+            return Ok(());
+        }
+        let digest = digest_of(blob)?;
+        let context =
+            || format!("copying the blob {digest} from {} to {}", from.root.display(), self.root.display());
+        let mut source = File::open(from.blob(&digest)).with_context(context)?;
+        let mut file = self.temp_file()?;
+        // from file to file the kernel copies, and shares the extents where the file system can
+        io::copy(&mut source, file.as_file_mut()).with_context(context)?;
+        let found = Digest::of_reader(&mut file.reopen()?).with_context(context)?;
+        ensure!(
+            found == (digest, blob.size()),
+            "{}: the source is damaged: it is {} of {} bytes, expected {} bytes",
+            context(),
+            found.0,
+            found.1,
+            blob.size()
+        );
+        store::persist(file, &self.blob(&digest))
+    }
+
+    fn write_blob(&self, media_type: MediaType, value: &impl Serialize) -> Result<Descriptor> {
+        let bytes = canonical(value)?;
+        let digest = Digest::of(&bytes);
+        store::write_atomically(&self.blob(&digest), &bytes)?;
+        Ok(descriptor(media_type, bytes.len() as u64, &digest))
+    }
+
+    /// A small blob, verified.
+    fn read_blob<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {
+        let digest = digest_of(blob)?;
+        self.check_blob(blob)?;
+        let bytes = fs::read(self.blob(&digest)).with_context(|| format!("reading the blob {digest}"))?;
+        let found = Digest::of(&bytes);
+        ensure!(found == digest, "reading the blob {digest} of {}: it is {found}", self.root.display());
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("reading the blob {digest} as {}", blob.media_type()))
+    }
+
+    /// The image of an entry: manifest and config verified by digest, layers by presence and size.
+    fn read_image(&self, entry: &Descriptor) -> Result<Image> {
+        let digest = digest_of(entry)?;
+        let context = || format!("reading the image {digest} of {}", self.root.display());
+        if *entry.media_type() != MediaType::ImageManifest {
+            return Err(hinted(
+                format!("{}: it is a {}, expected an OCI manifest", context(), entry.media_type()),
+                "copy one architecture of it with `skopeo copy --format oci`",
+            ));
+        }
+        let manifest: ImageManifest = self.read_blob(entry).with_context(context)?;
+        let config: ImageConfiguration = self.read_blob(manifest.config()).with_context(context)?;
+        let (layers, diffs) = (manifest.layers().len(), config.rootfs().diff_ids().len());
+        ensure!(layers == diffs, "{}: it has {layers} layers but {diffs} diff ids", context());
+        for layer in manifest.layers() {
+            self.check_blob(layer).with_context(context)?;
+        }
+        Ok(Image { digest, size: entry.size(), manifest, config })
+    }
+
+    /// Checks that a blob is here in full length.
+    fn check_blob(&self, blob: &Descriptor) -> Result<()> {
+        let path = self.blob(&digest_of(blob)?);
+        let found =
+            fs::metadata(&path).with_context(|| format!("reading the blob {}", path.display()))?.len();
+        ensure!(
+            found == blob.size(),
+            "the blob {} is damaged: {found} bytes, expected {}",
+            path.display(),
+            blob.size()
+        );
+        Ok(())
+    }
+
+    fn entries(&self) -> Result<Vec<Descriptor>> {
+        let path = self.root.join("index.json");
+        let context = || format!("reading {}", path.display());
+        let index: ImageIndex =
+            serde_json::from_slice(&fs::read(&path).with_context(context)?).with_context(context)?;
+        Ok(index.manifests().clone())
+    }
+
+    fn write_index(&self, mut entries: Vec<Descriptor>) -> Result<()> {
+        entries.sort_by(|a, b| ref_name(a).cmp(&ref_name(b)));
+        let index = ImageIndexBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageIndex)
+            .manifests(entries)
+            .build()?;
+        store::write_atomically(&self.root.join("index.json"), &canonical(&index)?)
+    }
+
+    /// Keeps other writers of the index out until dropped.
+    fn lock(&self) -> Result<File> {
+        let context = || format!("locking {}", self.root.display());
+        let dir = File::open(&self.root).with_context(context)?;
+        rustix::fs::flock(&dir, FlockOperation::LockExclusive).with_context(context)?;
+        Ok(dir)
+    }
+}
+
+impl Image {
+    /// Labels of the config.
+    pub fn labels(&self) -> BTreeMap<&str, &str> {
+        let labels = self.config.labels_of_config().into_iter().flatten();
+        labels.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    }
+
+    /// How each layer came to be, bottom first, from the history; empty where it doesn't say.
+    pub fn origins(&self) -> Vec<&str> {
+        let history = self.config.history().iter().flatten().filter(|h| h.empty_layer() != Some(true));
+        let said = history.map(|h| h.created_by().as_deref().unwrap_or_default());
+        said.chain(std::iter::repeat("")).take(self.manifest.layers().len()).collect()
+    }
+
+    /// Size of all layers as stored, in bytes.
+    pub fn layers_size(&self) -> u64 {
+        self.manifest.layers().iter().map(Descriptor::size).sum()
+    }
+}
+
+/// A descriptor without annotations.
+pub fn descriptor(media_type: MediaType, size: u64, digest: &Digest) -> Descriptor {
+    let hex = Sha256Digest::from_str(&digest.hex()).unwrap_or_else(|_| unreachable!("64 hex digits"));
+    Descriptor::new(media_type, size, hex)
+}
+
+/// The digest in a descriptor; only SHA-256 is taken.
+pub fn digest_of(descriptor: &Descriptor) -> Result<Digest> {
+    Ok(descriptor.digest().to_string().parse()?)
+}
+
+fn ref_name(entry: &Descriptor) -> Option<&str> {
+    entry.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
+}
+
+/// JSON with sorted keys and no white space.
+fn canonical(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut value = serde_json::to_value(value)?;
+    value.sort_all_objects();
+    Ok(serde_json::to_vec(&value)?)
+}
+
+fn configuration(
+    parent: Option<&Image>,
+    layers: &[Layer],
+    settings: &Settings,
+) -> Result<ImageConfiguration> {
+    let arch = oci_spec::image::Arch::from(settings.arch.oci());
+    let mut config = match parent {
+        None => ImageConfiguration::default(),
+        Some(parent) if *parent.config.architecture() == arch => parent.config.clone(),
+        Some(parent) => bail!(
+            "writing the image of layer {}: its base {} is for {}, expected {arch}",
+            settings.layer,
+            parent.digest,
+            parent.config.architecture()
+        ),
+    };
+    let created = jiff::Timestamp::from_second(i64::try_from(settings.created)?)?.to_string();
+    config.set_architecture(arch);
+    config.set_os(Os::Linux);
+    let below = config.rootfs().diff_ids().len();
+    config.rootfs_mut().diff_ids_mut().extend(layers.iter().map(|l| l.diff_id.to_string()));
+    let history = config.history_mut().get_or_insert_default();
+    if history.iter().filter(|h| h.empty_layer() != Some(true)).count() != below {
+        // readers pair history and layers; a base without a history, or with a wrong one, gets a blank one
+        *history = vec![HistoryBuilder::default().created_by("base image").build()?; below];
+    }
+    for layer in layers {
+        let mut entry = HistoryBuilder::default()
+            .created(created.clone())
+            .created_by(format!("strata: {}: {}", settings.layer, layer.name));
+        if !layer.sources.is_empty() {
+            entry = entry.comment(layer.sources.join(" "));
+        }
+        history.push(entry.build()?);
+    }
+    config.set_created(Some(created));
+    config.set_config(Some(execution(config.config().clone().unwrap_or_default(), settings)));
+    Ok(config)
+}
+
+/// The parent's labels, environment and command with those of `settings` over them.
+fn execution(mut config: Config, settings: &Settings) -> Config {
+    let labels = config.labels_mut().get_or_insert_default();
+    labels.extend(settings.labels.clone());
+    let mut env = config.env().clone().unwrap_or_default();
+    for (key, value) in &settings.env {
+        let line = format!("{key}={value}");
+        match env.iter_mut().find(|l| l.split('=').next() == Some(key)) {
+            Some(old) => *old = line,
+            None => env.push(line),
+        }
+    }
+    config.set_env(Some(env).filter(|e| !e.is_empty()));
+    if let Some(cmd) = &settings.cmd {
+        config.set_cmd(Some(cmd.clone()));
+    }
+    config
+}

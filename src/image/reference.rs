@@ -1,0 +1,161 @@
+//! Image references, spelt as in containers-transports(5), plus `STREAM/LAYER[:VERSION]` for the store's.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::oci::{Image, Layout};
+use crate::digest::Digest;
+use crate::error::hinted;
+use crate::store::Store;
+
+/// Where an image is, and perhaps its digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Where it is.
+    pub place: Place,
+    /// What follows `@`: the digest of its manifest.
+    pub digest: Option<Digest>,
+}
+
+/// Where an image is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `oci:DIR[:NAME]`
+    Layout {
+        /// The layout.
+        dir: PathBuf,
+        /// Name in its index.
+        name: Option<String>,
+    },
+    /// `oci-archive:FILE[:NAME]`
+    Archive {
+        /// A tar of a layout.
+        file: PathBuf,
+        /// Name in its index.
+        name: Option<String>,
+    },
+    /// `docker://HOST/REPOSITORY[:TAG]`
+    Registry {
+        /// Host, with port if any.
+        host: String,
+        /// Path at the host.
+        repository: String,
+        /// `latest` for registries, if there is neither a tag nor a digest.
+        tag: Option<String>,
+    },
+    /// `containers-storage:NAME`: podman's images.
+    Storage {
+        /// As podman takes it.
+        name: String,
+    },
+    /// `STREAM/LAYER[:VERSION]`: an image of the store, under that name.
+    Store {
+        /// The name as written.
+        name: String,
+    },
+}
+
+/// The text is no image reference.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{0}` is no image: expected oci:DIR[:NAME], oci-archive:FILE[:NAME], docker://HOST/REPOSITORY[:TAG], \
+     containers-storage:NAME or STREAM/LAYER[:VERSION], with or without @sha256:DIGEST"
+)]
+pub struct ParseReferenceError(String);
+
+impl FromStr for Reference {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || ParseReferenceError(text.to_owned());
+        let (rest, digest) = match text.rsplit_once('@').map(|(rest, digest)| (rest, digest.parse())) {
+            Some((rest, Ok(digest))) => (rest, Some(digest)),
+            Some((rest, Err(_))) if rest.starts_with("docker://") => return Err(invalid()),
+            _ => (text, None),
+        };
+        Ok(Self { place: place(rest).ok_or_else(invalid)?, digest })
+    }
+}
+
+fn place(text: &str) -> Option<Place> {
+    if let Some(rest) = text.strip_prefix("docker://") {
+        return registry(rest);
+    }
+    if let Some(rest) = text.strip_prefix("oci-archive:") {
+        let (file, name) = path_and_name(rest)?;
+        return Some(Place::Archive { file, name });
+    }
+    if let Some(rest) = text.strip_prefix("oci:") {
+        let (dir, name) = path_and_name(rest)?;
+        return Some(Place::Layout { dir, name });
+    }
+    if let Some(name) = text.strip_prefix("containers-storage:") {
+        return non_empty(name).map(|name| Place::Storage { name });
+    }
+    let (path, version) = text.split_once(':').map_or((text, None), |(path, version)| (path, Some(version)));
+    let (stream, layer) = path.split_once('/')?;
+    let parts = [Some(stream), Some(layer), version];
+    let plain = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    parts.into_iter().flatten().all(plain).then(|| Place::Store { name: text.to_owned() })
+}
+
+/// `HOST/REPOSITORY[:TAG]`; a colon before the last slash is a port's.
+fn registry(text: &str) -> Option<Place> {
+    let (host, path) = text.split_once('/')?;
+    let (repository, tag) = path.split_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
+    Some(Place::Registry {
+        host: non_empty(host)?,
+        repository: non_empty(repository)?,
+        tag: tag.map(|t| non_empty(t).ok_or(())).transpose().ok()?,
+    })
+}
+
+/// `PATH[:NAME]`; the path ends at the first colon.
+fn path_and_name(text: &str) -> Option<(PathBuf, Option<String>)> {
+    let (path, name) = text.split_once(':').map_or((text, None), |(path, name)| (path, Some(name)));
+    Some((non_empty(path)?.into(), name.and_then(non_empty)))
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = |name: &Option<String>| name.as_ref().map(|n| format!(":{n}")).unwrap_or_default();
+        match &self.place {
+            Place::Layout { dir, name } => write!(f, "oci:{}{}", dir.display(), suffix(name))?,
+            Place::Archive { file, name } => write!(f, "oci-archive:{}{}", file.display(), suffix(name))?,
+            Place::Registry { host, repository, tag } => {
+                write!(f, "docker://{host}/{repository}{}", suffix(tag))?;
+            }
+            Place::Storage { name } => write!(f, "containers-storage:{name}")?,
+            Place::Store { name } => f.write_str(name)?,
+        }
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+    }
+}
+
+impl Reference {
+    /// Opens the image, and the layout it is in.
+    pub fn open(&self, store: &Store) -> Result<(Layout, Image)> {
+        let (layout, name) = match &self.place {
+            Place::Layout { dir, name } => (Layout::open(dir)?, name.as_deref()),
+            Place::Store { name } => (Layout::create(&store.images())?, Some(name.as_str())),
+            Place::Archive { .. } | Place::Registry { .. } | Place::Storage { .. } => {
+                return Err(hinted(
+                    format!("opening {self}: strata reads images from its store and from OCI layouts only"),
+                    format!("copy it into a layout first: skopeo copy {self} oci:DIR"),
+                ));
+            }
+        };
+        let image = layout.image(name, self.digest.as_ref())?;
+        Ok((layout, image))
+    }
+}
