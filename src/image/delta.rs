@@ -297,8 +297,11 @@ fn is_opaque(dir: &Path) -> Result<bool> {
 
 /// The extended attributes an image carries. SELinux labels are computed where the image is deployed.
 fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
-    let mut list = vec![0; list_xattrs(path, &mut [])?];
-    let length = list_xattrs(path, &mut list)?;
+    let mut list = match rustix::fs::llistxattr_query(path) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
+        length => vec![0; length?],
+    };
+    let length = rustix::fs::llistxattr(path, list.as_mut_slice())?;
     let mut kept = BTreeMap::new();
     for name in list[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
         match name.strip_prefix(b"user.overlay.") {
@@ -335,15 +338,8 @@ fn capability(mut value: Vec<u8>) -> Result<Vec<u8>> {
     }
 }
 
-fn list_xattrs(path: &Path, buffer: &mut [u8]) -> rustix::io::Result<usize> {
-    match rustix::fs::llistxattr(path, buffer) {
-        Err(Errno::OPNOTSUPP) => Ok(0),
-        other => other,
-    }
-}
-
 fn xattr(path: &Path, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
-    let mut value = vec![0; rustix::fs::lgetxattr(path, name, &mut [] as &mut [u8])?];
+    let mut value = vec![0; rustix::fs::lgetxattr_query(path, name)?];
     let length = rustix::fs::lgetxattr(path, name, value.as_mut_slice())?;
     value.truncate(length);
     Ok(value)

@@ -127,11 +127,12 @@ impl Default for Header {
 }
 
 impl Header {
-    /// Sets a text field; a longer text, or one that readers could take for another encoding's, is a pax record.
+    /// Sets a text field; a longer text is a pax record. Shorter ones go as they are, whatever their encoding:
+    /// libarchive refuses to convert pax records to the character set of a C locale.
     fn text(&mut self, (start, length): Field, key: &str, value: Vec<u8>) {
         let fits = value.len().min(length);
         self.ustar[start..][..fits].copy_from_slice(&value[..fits]);
-        if value.len() > length || !value.is_ascii() {
+        if value.len() > length {
             if str::from_utf8(&value).is_err() {
                 self.pax.insert(b"hdrcharset".to_vec(), b"BINARY".to_vec());
             }

@@ -1,0 +1,460 @@
+//! Images judged by other programs: skopeo, umoci, GNU tar, gzip, zstd, sha256sum and the kernel's overlayfs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use strata::digest::Digest;
+use strata::image::chunk::{self, Chunk, Rules};
+use strata::image::delta::{Delta, delta};
+use strata::image::oci::{Image, Layout, Settings};
+use strata::image::pack::{Compression, pack};
+use strata::package::Arch;
+use strata::progress::Silent;
+use tempfile::TempDir;
+
+fn temp() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Runs a program and gives its standard output; it must succeed.
+fn run(program: &str, args: &[&str]) -> String {
+    let output =
+        Command::new(program).args(args).output().unwrap_or_else(|e| panic!("running {program}: {e}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{program} {args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn shell(script: &str) -> String {
+    run("sh", &["-euc", script])
+}
+
+fn write(root: &Path, path: &str, content: &[u8], mode: u32) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The source package of a path in these tests: the first word of the file name before a dash.
+fn owner_of(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    ["alpha", "beta", "gamma"].into_iter().find(|owner| name.starts_with(owner))
+}
+
+fn split(delta: &Delta) -> Vec<Chunk> {
+    let rules = Rules {
+        owner_of: &owner_of,
+        rpmdb: Path::new("usr/lib/sysimage/rpm"),
+        metadata: Path::new("usr/share/openshift/base/meta.json"),
+        budget: 10,
+    };
+    chunk::split(delta, &rules)
+}
+
+fn settings(layer: &str) -> Settings {
+    Settings {
+        layer: layer.to_owned(),
+        arch: Arch::X86_64,
+        created: 1_738_540_800,
+        labels: [("containers.bootc".to_owned(), "1".to_owned())].into(),
+        annotations: BTreeMap::new(),
+        env: [("LANG".to_owned(), "C.UTF-8".to_owned())].into(),
+        cmd: Some(vec!["/sbin/init".to_owned()]),
+    }
+}
+
+/// Packs a tree over `lower` as an image called `name`.
+fn build(layout: &Layout, parent: Option<&Image>, upper: &Path, lower: &[PathBuf], name: &str) -> Image {
+    build_with(layout, parent, upper, lower, name, Compression::Gzip)
+}
+
+fn build_with(
+    layout: &Layout,
+    parent: Option<&Image>,
+    upper: &Path,
+    lower: &[PathBuf],
+    name: &str,
+    compression: Compression,
+) -> Image {
+    let delta = delta(upper, lower, &|_| None).unwrap();
+    let layers = pack(layout, upper, &split(&delta), compression, &Silent).unwrap();
+    let image = layout.write_image(parent, &layers, &settings(name)).unwrap();
+    layout.tag(&image, Some(name)).unwrap();
+    image
+}
+
+/// Everything an image says about a tree, as comparable lines.
+fn describe(root: &Path) -> BTreeMap<String, String> {
+    let mut lines = BTreeMap::new();
+    let mut inodes: BTreeMap<u64, String> = BTreeMap::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(path) = pending.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
+        let owner = format!("{:o} {}:{}", meta.mode(), meta.uid(), meta.gid());
+        let content = if meta.is_dir() {
+            let mut children: Vec<_> = fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect();
+            // last in first out: the first name of an inode is met first
+            children.sort_by(|a, b| b.cmp(a));
+            pending.extend(children);
+            String::new()
+        } else if meta.is_symlink() {
+            fs::read_link(&path).unwrap().as_os_str().as_bytes().escape_ascii().to_string()
+        } else {
+            let first = inodes.entry(meta.ino()).or_insert_with(|| name.clone());
+            format!("{} {first}", Digest::of_reader(&mut fs::File::open(&path).unwrap()).unwrap().0)
+        };
+        let xattrs = if meta.is_symlink() { String::new() } else { xattrs(&path) };
+        lines.insert(name, format!("{owner} {content} {xattrs}"));
+    }
+    lines
+}
+
+/// `user.*` xattrs and capabilities, by getfattr.
+fn xattrs(path: &Path) -> String {
+    let all = run(
+        "getfattr",
+        &[
+            "--absolute-names",
+            "-h",
+            "-d",
+            "-e",
+            "hex",
+            "-m",
+            "^(user[.]|security[.]capability)",
+            path.to_str().map_or("/dev/null", |p| p),
+        ],
+    );
+    let kept =
+        all.lines().filter(|l| !l.starts_with('#') && !l.starts_with("user.overlay.") && !l.is_empty());
+    kept.collect::<Vec<_>>().join(" ")
+}
+
+/// Unpacks an image with umoci, as whoever runs this.
+fn unpack(layout: &Layout, name: &str) -> (TempDir, PathBuf) {
+    let dir = temp();
+    let bundle = dir.path().join("bundle");
+    let image = format!("{}:{name}", layout.root().display());
+    let mut args = vec!["unpack", "--image", &image];
+    if !rustix::process::geteuid().is_root() {
+        args.insert(1, "--rootless");
+    }
+    let target = bundle.to_str().unwrap();
+    args.push(target);
+    run("umoci", &args);
+    let rootfs = bundle.join("rootfs");
+    (dir, rootfs)
+}
+
+fn base_tree(root: &Path) {
+    fs::create_dir_all(root.join("usr/lib/empty")).unwrap();
+    write(root, "usr/bin/alpha", b"alpha binary", 0o755);
+    write(root, "usr/bin/beta", b"beta binary", 0o4755);
+    write(root, "usr/bin/gamma", b"linked", 0o755);
+    fs::hard_link(root.join("usr/bin/gamma"), root.join("usr/lib/beta-is-gamma")).unwrap();
+    symlink("alpha", root.join("usr/bin/sh")).unwrap();
+    symlink("x".repeat(150), root.join("usr/lib/long-target")).unwrap();
+    write(root, &format!("usr/lib/{}/{}", "d".repeat(90), "f".repeat(200)), b"long", 0o644);
+    write(root, "usr/share/Grüße/日本", "unicode".as_bytes(), 0o600);
+    write(root, "usr/lib/zero", b"", 0o644);
+    write(root, "usr/lib/big", &vec![7; (1 << 20) + 13], 0o644);
+    write(root, "usr/lib/sysimage/rpm/rpmdb.sqlite", b"rpmdb", 0o644);
+    write(root, "usr/share/openshift/base/meta.json", b"{}", 0o644);
+    write(root, "etc/conf", b"setting = 1\n", 0o640);
+    fs::set_permissions(root.join("usr/lib/empty"), fs::Permissions::from_mode(0o1777)).unwrap();
+    for dir in ["usr/bin", "usr/lib", "usr/share", "usr", "etc", "."] {
+        fs::set_permissions(root.join(dir), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mark = root.join("usr/bin/alpha");
+    run("setfattr", &["-n", "user.component", "-v", "alpha", mark.to_str().unwrap()]);
+    if rustix::process::geteuid().is_root() {
+        run("setcap", &["cap_net_raw=ep", mark.to_str().unwrap()]);
+        run(
+            "chown",
+            &[
+                "-h",
+                "12:34",
+                root.join("etc/conf").to_str().unwrap(),
+                root.join("usr/bin/sh").to_str().unwrap(),
+            ],
+        );
+    }
+}
+
+#[test]
+fn other_tools_read_what_we_write() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    base_tree(&tree);
+    let layout = Layout::create(&dir.path().join("layout")).unwrap();
+    build(&layout, None, &tree, &[], "demo/bootc:9.6.20250203-0");
+    build_with(&layout, None, &tree, &[], "demo/bootc-zstd", Compression::Zstd);
+
+    let (_guard, unpacked) = unpack(&layout, "demo/bootc:9.6.20250203-0");
+    assert_eq!(describe(&unpacked), describe(&tree));
+
+    for (name, decompress) in [("demo/bootc:9.6.20250203-0", "gzip"), ("demo/bootc-zstd", "zstd")] {
+        let reference = format!("oci:{}:{name}", layout.root().display());
+        let inspected: Value = serde_json::from_str(&run("skopeo", &["inspect", &reference])).unwrap();
+        assert_eq!(inspected["Labels"]["containers.bootc"], "1");
+        assert_eq!(inspected["Created"], "2025-02-03T00:00:00Z");
+        let config: Value =
+            serde_json::from_str(&run("skopeo", &["inspect", "--config", &reference])).unwrap();
+        let blobs = inspected["Layers"].as_array().unwrap();
+        let diffs = config["rootfs"]["diff_ids"].as_array().unwrap();
+        assert_eq!(config["history"].as_array().unwrap().len(), blobs.len());
+        assert!(blobs.len() >= 5 && blobs.len() == diffs.len());
+        for (blob, diff) in blobs.iter().zip(diffs) {
+            let hex = blob.as_str().unwrap().strip_prefix("sha256:").unwrap();
+            let path = layout.root().join("blobs/sha256").join(hex);
+            let path = path.display();
+            assert!(shell(&format!("sha256sum < {path}")).starts_with(hex));
+            let tar = shell(&format!("{decompress} -dc < {path} | sha256sum"));
+            assert_eq!(format!("sha256:{}", tar.split(' ').next().unwrap()), diff.as_str().unwrap());
+            shell(&format!("{decompress} -dc < {path} | tar -tvf - >/dev/null"));
+        }
+        let target = dir.path().join("copied");
+        run("skopeo", &["copy", &reference, &format!("oci:{}:copy", target.display())]);
+        let copied = Layout::open(&target).unwrap().image(Some("copy"), None).unwrap();
+        assert_eq!(copied.digest, layout.image(Some(name), None).unwrap().digest);
+    }
+}
+
+/// Changes made through a mounted overlay, in a shell.
+const CHANGES: &str = "
+    echo changed > usr/bin/alpha            # content
+    chmod 600 usr/bin/beta                  # mode only
+    touch usr/lib/big usr/lib/zero          # nothing
+    chmod 700 etc; chmod 755 etc            # nothing, but copied up
+    rm usr/share/removed-file
+    rm -r usr/share/removed-dir
+    rm -r usr/share/opaque; mkdir -p usr/share/opaque/sub; echo new > usr/share/opaque/sub/gamma-new
+    echo keep > usr/share/opaque/kept       # as it was
+    mv usr/lib/moved usr/lib/beta-moved
+    rm usr/lib/file-to-dir; mkdir usr/lib/file-to-dir; echo in > usr/lib/file-to-dir/in
+    rm -r usr/lib/dir-to-file; echo now-a-file > usr/lib/dir-to-file
+    rm -r usr/lib/dir-to-link; ln -s ../bin usr/lib/dir-to-link
+    rm usr/lib/link-to-dir; mkdir usr/lib/link-to-dir; echo x > usr/lib/link-to-dir/alpha-x
+    rm usr/bin/sh; ln -s beta usr/bin/sh
+    rm usr/bin/gamma                        # one name of two
+    echo linked > usr/lib/l1; ln usr/lib/l1 usr/bin/alpha-l2
+    echo made-and-gone > usr/lib/gone; rm usr/lib/gone
+    mkdir -p opt/new/deep; echo {} > usr/share/openshift/base/meta.json
+";
+
+fn add_things_to_change(root: &Path) {
+    write(root, "usr/share/removed-file", b"x", 0o644);
+    write(root, "usr/share/removed-dir/deep/file", b"x", 0o644);
+    write(root, "usr/share/opaque/kept", b"keep\n", 0o644);
+    write(root, "usr/share/opaque/hidden", b"x", 0o644);
+    write(root, "usr/share/opaque/sub/hidden-too", b"x", 0o644);
+    write(root, "usr/share/opaque/hidden-dir/file", b"x", 0o644);
+    write(root, "usr/lib/moved", b"moved", 0o644);
+    write(root, "usr/lib/file-to-dir", b"x", 0o644);
+    write(root, "usr/lib/dir-to-file/a/b", b"x", 0o644);
+    write(root, "usr/lib/dir-to-link/a", b"x", 0o644);
+    symlink("../bin", root.join("usr/lib/link-to-dir")).unwrap();
+}
+
+/// Runs `script` in an overlay of `lower` (top first); leaves its upper directory and a copy of the merged tree.
+fn in_overlay(dir: &Path, lower: &[PathBuf], script: &str) -> (PathBuf, PathBuf) {
+    let upper = dir.join("upper");
+    let merged = dir.join("merged");
+    for d in [&upper, &merged, &dir.join("work"), &dir.join("mount")] {
+        fs::create_dir_all(d).unwrap();
+    }
+    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
+    let lower = lower.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(":");
+    let script = format!(
+        "cd {dir}; umask 022
+         mount -t overlay overlay -o userxattr,lowerdir={lower},upperdir=upper,workdir=work mount
+         cd mount; {script}
+         cd ..; cp -a mount/. merged/; umount mount",
+        dir = dir.display()
+    );
+    run("unshare", &["--user", "--map-root-user", "--mount", "sh", "-euc", &script]);
+    (upper, merged)
+}
+
+#[test]
+fn a_derived_image_is_what_the_overlay_showed() {
+    let dir = temp();
+    let base = dir.path().join("base");
+    base_tree(&base);
+    if rustix::process::geteuid().is_root() {
+        // a namespace that maps root alone can't copy up what others own
+        run("chown", &["-hR", "0:0", base.to_str().unwrap()]);
+    }
+    add_things_to_change(&base);
+    let layout = Layout::create(&dir.path().join("layout")).unwrap();
+    let bottom = build(&layout, None, &base, &[], "bottom");
+
+    let one = dir.path().join("one");
+    let (upper, merged) = in_overlay(&one, std::slice::from_ref(&base), CHANGES);
+    let middle = build(&layout, Some(&bottom), &upper, std::slice::from_ref(&base), "middle");
+    let (_guard, unpacked) = unpack(&layout, "middle");
+    assert_eq!(describe(&unpacked), describe(&merged));
+
+    // a third layer: removes what the second added, puts back what it removed
+    let two = dir.path().join("two");
+    let script = "
+        rm -r usr/lib/file-to-dir usr/lib/link-to-dir usr/share/opaque/sub; rm usr/lib/dir-to-file
+        echo again > usr/share/removed-file; mkdir usr/share/removed-dir; rm -r opt/new; touch opt/beta";
+    let (top_upper, merged) = in_overlay(&two, &[upper.clone(), base.clone()], script);
+    let top = build(&layout, Some(&middle), &top_upper, &[upper, base], "top");
+    let (_guard, unpacked) = unpack(&layout, "top");
+    assert_eq!(describe(&unpacked), describe(&merged));
+
+    let below = middle.manifest.layers();
+    assert_eq!(&top.manifest.layers()[..below.len()], below);
+    assert_eq!(
+        top.manifest.annotations().as_ref().unwrap()["org.opencontainers.image.base.digest"],
+        middle.digest.to_string()
+    );
+}
+
+#[test]
+fn what_was_only_touched_is_not_shipped() {
+    let dir = temp();
+    let base = dir.path().join("base");
+    write(&base, "usr/lib/a", b"same", 0o644);
+    write(&base, "usr/lib/b", b"same", 0o644);
+    write(&base, "usr/share/c", b"one", 0o644);
+    let script = "touch usr/lib/a; chmod 600 usr/lib/b; chmod 644 usr/lib/b; echo two > usr/share/c; touch .";
+    let (upper, _) = in_overlay(&dir.path().join("overlay"), std::slice::from_ref(&base), script);
+    assert!(upper.join("usr/lib/b").exists(), "the overlay copies up what is touched");
+    let delta = delta(&upper, &[base], &|_| None).unwrap();
+    let names = |map: &BTreeMap<PathBuf, _>| map.keys().map(|p| p.display().to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&delta.changed), ["usr/share/c"]);
+    assert_eq!(names(&delta.parents), ["", "usr", "usr/share"]);
+    assert!(delta.removed.is_empty());
+}
+
+#[test]
+fn a_link_never_points_into_the_layers_below() {
+    let dir = temp();
+    let base = dir.path().join("base");
+    let upper = dir.path().join("upper");
+    write(&base, "old", b"same", 0o644);
+    write(&upper, "old", b"same", 0o644);
+    fs::hard_link(upper.join("old"), upper.join("new")).unwrap();
+    let delta = delta(&upper, &[base], &|_| None).unwrap();
+    let paths: Vec<_> = delta.changed.keys().map(|p| p.to_str().unwrap()).filter(|p| !p.is_empty()).collect();
+    assert_eq!(paths, ["new", "old"]);
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_order_or_umask() {
+    let dir = temp();
+    let make = |name: &str, umask: &str, order: &str| {
+        let root = dir.path().join(name);
+        let script = format!(
+            "umask {umask}; mkdir -p {root}/usr/share && cd {root}/usr/share
+             for f in {order}; do echo $f > $f; ln $f link-$f; chmod 644 $f; touch -d @$(date +%N) $f; done
+             find {root} -type d -exec chmod 755 {{}} +",
+            root = root.display()
+        );
+        shell(&script);
+        let layout = Layout::create(&dir.path().join(format!("{name}-layout"))).unwrap();
+        build(&layout, None, &root, &[], "image").digest
+    };
+    assert_eq!(make("a", "022", "alpha beta gamma delta"), make("b", "077", "delta gamma beta alpha"));
+}
+
+#[test]
+fn a_known_diff_id_is_not_compressed_again() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    base_tree(&tree);
+    let layout = Layout::create(&dir.path().join("layout")).unwrap();
+    let first = build(&layout, None, &tree, &[], "first");
+    let blob = layout.blob(&first.manifest.layers()[0].digest().to_string().parse().unwrap());
+    let before = fs::metadata(&blob).unwrap();
+    write(&tree, "usr/lib/gamma-new", b"new", 0o644);
+    let second = build(&layout, None, &tree, &[], "second");
+    let after = fs::metadata(&blob).unwrap();
+    assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+    let shared = |layer| first.manifest.layers().contains(layer);
+    let new = second.manifest.layers().iter().filter(|l| !shared(l)).count();
+    assert_eq!(new, 1, "one package changed: {:#?}", second.origins());
+}
+
+#[test]
+fn copying_brings_missing_blobs_and_refuses_damaged_ones() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    base_tree(&tree);
+    let from = Layout::create(&dir.path().join("from")).unwrap();
+    let image = build(&from, None, &tree, &[], "image");
+    let to = Layout::create(&dir.path().join("to")).unwrap();
+    to.copy(&from, &image).unwrap();
+    to.tag(&image, Some("there")).unwrap();
+    let reference = format!("oci:{}:there", to.root().display());
+    let digest = run("skopeo", &["inspect", "--format", "{{.Digest}}", &reference]);
+    assert_eq!(digest.trim(), image.digest.to_string());
+
+    let layer = &image.manifest.layers()[1];
+    let blob = from.blob(&layer.digest().to_string().parse().unwrap());
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&blob, &bytes).unwrap();
+    let other = Layout::create(&dir.path().join("other")).unwrap();
+    let error = format!("{:#}", other.copy(&from, &image).unwrap_err());
+    assert!(error.contains("damaged") && error.contains(&layer.digest().to_string()), "{error}");
+    assert!(!other.blob(&layer.digest().to_string().parse().unwrap()).exists());
+    let left: Vec<_> = fs::read_dir(other.root()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.as_bytes().starts_with(b".tmp")), "{left:?}");
+
+    fs::write(&blob, &bytes[..10]).unwrap();
+    let error = format!("{:#}", from.image(Some("image"), None).unwrap_err());
+    assert!(error.contains("10 bytes, expected"), "{error}");
+}
+
+#[test]
+fn what_an_image_cannot_hold_is_refused_by_name() {
+    let refused = |make: &dyn Fn(&Path), says: &str| {
+        let dir = temp();
+        make(dir.path());
+        let error = format!("{:#}", delta(dir.path(), &[], &|_| None).unwrap_err());
+        assert!(error.contains(says), "{error}");
+    };
+    refused(&|d| write(d, "usr/.wh.x", b"", 0o644), "/usr/.wh.x");
+    refused(&|d| drop(run("mkfifo", &[d.join("pipe").to_str().unwrap()])), "/pipe: it is a fifo");
+    let socket = |d: &Path| drop(std::os::unix::net::UnixListener::bind(d.join("sock")).unwrap());
+    refused(&socket, "/sock: it is a socket");
+    let redirect = |d: &Path| {
+        fs::create_dir(d.join("moved")).unwrap();
+        let moved = d.join("moved");
+        run("setfattr", &["-n", "user.overlay.redirect", "-v", "/else", moved.to_str().unwrap()]);
+    };
+    refused(&redirect, "user.overlay.redirect");
+}
+
+#[test]
+fn gnu_tar_reads_names_that_are_not_text() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"latin-\xe9");
+    fs::write(tree.join(name), b"x").unwrap();
+    let delta = delta(&tree, &[], &|_| Some(1_700_000_000)).unwrap();
+    let mut archive = fs::File::create(dir.path().join("layer.tar")).unwrap();
+    let entries: Vec<_> = delta.changed.into_values().collect();
+    strata::image::tar::write(&tree, &entries, &mut archive).unwrap();
+    archive.flush().unwrap();
+    let mut list = Command::new("tar");
+    list.args(["--quoting-style=escape", "-tvf"])
+        .arg(dir.path().join("layer.tar"))
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC");
+    let output = list.stderr(Stdio::inherit()).output().unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    assert!(listing.contains("2023-11-14 22:13 latin-\\351"), "{listing}");
+}
