@@ -141,7 +141,6 @@ impl Blob {
         &self.bytes[self.entries.len() * ENTRY_SIZE..]
     }
 
-
     /// An entry's bytes.
     pub fn bytes_of(&self, entry: &Entry) -> &[u8] {
         &self.data()[entry.data.clone()]
