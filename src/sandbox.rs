@@ -1,29 +1,33 @@
 //! Namespaces and bubblewrap: the only place where foreign code runs.
 
+mod namespace;
+mod overlay;
+pub(crate) mod process;
+
+use std::fs::{self, Permissions};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use tempfile::TempDir;
 
-/// Moves strata into its own user and mount namespace, in which it is root, whoever runs it.
-///
-/// Call it first in `main`, before any thread. `Ok(Some(code))`: this is the outer process, the inner one
-/// ended with `code`. `Ok(None)`: go on, we are inside (or were already).
-pub fn enter_namespace() -> Result<Option<u8>> {
-    unimplemented!()
-}
+use crate::error::{HintExt, hinted};
 
-/// Mounts an overlay on `target` (in our mount namespace). `lower` is ordered top first.
-pub fn mount_overlay(_lower: &[&Path], _upper: &Path, _work: &Path, _target: &Path) -> Result<()> {
-    unimplemented!()
-}
-
-/// Detaches a mount made by [`mount_overlay`].
-pub fn unmount(_target: &Path) -> Result<()> {
-    unimplemented!()
-}
+pub use namespace::enter_namespace;
+pub use overlay::{mount_overlay, unmount};
 
 /// A rootfs in which commands run: no network, nothing of the host.
+///
+/// A command is root with all capabilities of the namespace strata is in, and sees the rootfs, writable, as
+/// `/`, a fresh `/proc`, a minimal `/dev`, and `/run`, `/tmp` and `/var/tmp` that are empty and forgotten
+/// afterwards. The umask is strata's own: 022 after [`enter_namespace`].
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     /// The rootfs.
@@ -44,12 +48,15 @@ pub struct Command {
     /// Text put into a file inside, whose path (below `/run`) is inserted in `argv` after the interpreter
     /// and its arguments at this index.
     pub script: Option<(usize, String)>,
+    /// Files of the host that are seen inside, read-only: the host's path, and the one inside (below `/run`).
+    pub files: Vec<(PathBuf, String)>,
 }
 
 /// How a command ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Exit status; 128 + signal number when killed; 127 when the program is missing.
+    /// Exit status; 128 + signal number when killed; 127 when the program is missing, 126 when it can't be
+    /// executed.
     pub status: i32,
     /// The end of what it wrote to standard output and error, at most 64 KiB.
     pub output: String,
@@ -57,9 +64,263 @@ pub struct Outcome {
     pub duration: Duration,
 }
 
+/// How much of a command's output is kept, in bytes.
+const OUTPUT_KEPT: usize = 64 * 1024;
+
+/// Where the script is inside.
+const SCRIPT: &str = "/run/strata/script";
+
+/// The environment of every command; `PATH` is rpm's `%_install_script_path`.
+const ENV: [(&str, &str); 4] = [
+    ("PATH", "/sbin:/bin:/usr/sbin:/usr/bin"),
+    ("HOME", "/"),
+    ("LANG", "C.UTF-8"),
+    // systemctl and its friends change files only, and do not look for a running systemd
+    ("SYSTEMD_OFFLINE", "1"),
+];
+
+/// The kernel's FIPS switch, which some scripts copy into configuration.
+const FIPS: &str = "/proc/sys/crypto/fips_enabled";
+
 impl Sandbox {
     /// Runs `command` and waits. An error means that the sandbox itself could not be made.
-    pub fn run(&self, _command: &Command) -> Result<Outcome> {
-        unimplemented!()
+    pub fn run(&self, command: &Command) -> Result<Outcome> {
+        let started = Instant::now();
+        let scratch =
+            tempfile::Builder::new().prefix("strata-").tempdir().context("making a scratch directory")?;
+        let points = MountPoints::make(&self.rootfs)?;
+        let ended = self.bwrap(command, &points, &scratch).and_then(|bwrap| wait(bwrap, &command.stdin));
+        points.remove()?;
+        scratch.close().context("removing a scratch directory")?;
+        let (status, output) = ended?;
+        Ok(Outcome { status: judge(status, &output)?, output, duration: started.elapsed() })
+    }
+
+    fn bwrap(
+        &self,
+        command: &Command,
+        points: &MountPoints,
+        scratch: &TempDir,
+    ) -> Result<std::process::Command> {
+        let mut bwrap = std::process::Command::new("bwrap");
+        // not --clearenv, which the bubblewrap of EL9 does not know
+        bwrap.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // no --unshare-user: a user namespace of bwrap's has one id only
+        bwrap.args([
+            "--unshare-ipc",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+        ]);
+        bwrap.args(["--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-add", "ALL"]);
+        bwrap.arg("--bind").arg(&self.rootfs).arg("/");
+        bwrap.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--chdir", "/"]);
+        for name in points.scratch.iter().copied() {
+            let dir = scratch.path().join(name.replace('/', "-"));
+            fs::create_dir(&dir)
+                .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o1777)))
+                .with_context(|| format!("making {}", dir.display()))?;
+            bwrap.arg("--bind").arg(dir).arg(format!("/{name}"));
+        }
+        if fs::read(FIPS).is_ok_and(|value| value.trim_ascii() != b"0") {
+            let zero = put(scratch, "fips_enabled", "0\n")?;
+            bwrap.arg("--ro-bind").arg(zero).arg(FIPS);
+        }
+        for (host, inside) in &command.files {
+            bwrap.arg("--ro-bind").arg(host).arg(inside);
+        }
+        let mut argv = command.argv.clone();
+        if let Some((index, text)) = &command.script {
+            bwrap.arg("--ro-bind").arg(put(scratch, "script", text)?).arg(SCRIPT);
+            argv.insert(*index, SCRIPT.to_owned());
+        }
+        for (name, value) in ENV {
+            bwrap.args(["--setenv", name, value]);
+        }
+        bwrap.args(["--setenv", "SOURCE_DATE_EPOCH", &self.epoch.to_string()]);
+        for (name, value) in &command.env {
+            bwrap.args(["--setenv", name, value]);
+        }
+        bwrap.arg("--").args(argv);
+        Ok(bwrap)
+    }
+}
+
+fn put(scratch: &TempDir, name: &str, text: &str) -> Result<PathBuf> {
+    let path = scratch.path().join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
+
+/// Runs bwrap with `input`; its exit status and the end of its output.
+fn wait(mut bwrap: std::process::Command, input: &[u8]) -> Result<(i32, String)> {
+    let (reader, writer) = io::pipe().context("making a pipe")?;
+    bwrap.stdin(Stdio::piped());
+    bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
+    let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
+    // the command still holds our ends of the pipe, which would never end
+    drop(bwrap);
+    let output = exchange(&mut child, input, reader).context("talking to a command in the sandbox")?;
+    let status = child.wait().context("waiting for bwrap")?;
+    Ok((status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1), output))
+}
+
+/// Feeds `input` to the child and returns the end of its output.
+fn exchange(child: &mut Child, input: &[u8], output: PipeReader) -> io::Result<String> {
+    let stdin = child.stdin.take();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // a command that does not read its input is not in error
+            let _ = stdin.map(|mut stdin| stdin.write_all(input));
+        });
+        tail(output)
+    })
+}
+
+/// Reads to the end, keeps the last [`OUTPUT_KEPT`] bytes.
+fn tail(mut from: impl Read) -> io::Result<String> {
+    let mut kept = Vec::new();
+    let mut chunk = [0; 8192];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => kept.extend_from_slice(&chunk[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if kept.len() > 2 * OUTPUT_KEPT {
+            kept.drain(..kept.len() - OUTPUT_KEPT);
+        }
+    }
+    let start = kept.len().saturating_sub(OUTPUT_KEPT);
+    Ok(String::from_utf8_lossy(&kept[start..]).into_owned())
+}
+
+/// The status of the command, told apart from bwrap's own failures: those are status 1 and a line of its own.
+fn judge(status: i32, output: &str) -> Result<i32> {
+    let own = output.strip_prefix("bwrap: ").filter(|_| status == 1);
+    let Some(complaint) = own.map(str::trim_end) else { return Ok(status) };
+    if complaint.starts_with("execvp ") {
+        return Ok(if complaint.ends_with("No such file or directory") { 127 } else { 126 });
+    }
+    Err(hinted(
+        format!("making a sandbox: bwrap: {complaint}"),
+        "in a container, bubblewrap needs an unmasked /proc (podman --security-opt unmask=ALL, \
+         procMount: Unmasked in a pod) and a seccomp profile that allows mounts",
+    ))
+}
+
+/// The directories on which bwrap mounts, made where they are missing and removed again.
+///
+/// bwrap would make them too, but through symbolic links that a package may have put there, and leave them.
+struct MountPoints<'a> {
+    rootfs: &'a Path,
+    root: OwnedFd,
+    /// Those of [`SCRATCH`] that exist now; a symbolic link leads to another one, or nowhere.
+    scratch: Vec<&'static str>,
+    /// Those that were missing, parents first.
+    made: Vec<&'static str>,
+}
+
+const REQUIRED: [&str; 3] = ["proc", "dev", "run"];
+const SCRATCH: [&str; 2] = ["tmp", "var/tmp"];
+
+impl<'a> MountPoints<'a> {
+    fn make(rootfs: &'a Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(rootfs, flags, Mode::empty())
+            .with_context(|| format!("opening rootfs {}", rootfs.display()))?;
+        let mut points = Self { rootfs, root, scratch: Vec::new(), made: Vec::new() };
+        for name in REQUIRED {
+            let context = || format!("/{name} in {} must be a directory, to mount on", rootfs.display());
+            points.ensure(name).with_context(context)?;
+        }
+        for name in ["var"].into_iter().chain(SCRATCH) {
+            match points.ensure(name) {
+                Ok(()) if SCRATCH.contains(&name) => points.scratch.push(name),
+                Ok(()) | Err(Errno::LOOP | Errno::NOTDIR) => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("making /{name} in {}", rootfs.display()));
+                }
+            }
+        }
+        Ok(points)
+    }
+
+    /// Makes the directory `name` if it is missing. `LOOP`: there is a symbolic link on the way.
+    fn ensure(&mut self, name: &'static str) -> rustix::io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.root, name, flags, Mode::empty(), resolve) {
+            Err(Errno::NOENT) => {}
+            found => return found.map(drop),
+        }
+        rustix::fs::mkdirat(&self.root, name, Mode::from_raw_mode(0o755))?;
+        self.made.push(name);
+        Ok(())
+    }
+
+    /// Removes those that were missing before, unless the command filled them.
+    fn remove(self) -> Result<()> {
+        for name in self.made.iter().rev() {
+            match rustix::fs::unlinkat(&self.root, *name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("removing /{name} from {}", self.rootfs.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_keeps_its_end() {
+        let long: String = (0..40_000).map(|n| format!("{n:06}\n")).collect();
+        let kept = tail(long.as_bytes()).unwrap();
+        assert_eq!(kept.len(), OUTPUT_KEPT);
+        assert!(long.ends_with(&kept));
+        assert_eq!(tail(&b"a\xffb"[..]).unwrap(), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn failures_of_bwrap_are_not_the_commands() {
+        assert_eq!(judge(1, "sh: nope\n").unwrap(), 1);
+        assert_eq!(judge(3, "bwrap: said a script\n").unwrap(), 3);
+        assert_eq!(judge(1, "bwrap: execvp /bin/sh: No such file or directory\n").unwrap(), 127);
+        assert_eq!(judge(1, "bwrap: execvp /etc: Permission denied\n").unwrap(), 126);
+        assert!(judge(1, "bwrap: Can't mount proc on /newroot/proc: Operation not permitted\n").is_err());
+    }
+
+    #[test]
+    fn mount_points_leave_no_trace() {
+        let rootfs = tempfile::tempdir().unwrap();
+        fs::create_dir_all(rootfs.path().join("run")).unwrap();
+        let points = MountPoints::make(rootfs.path()).unwrap();
+        assert_eq!(points.scratch, ["tmp", "var/tmp"]);
+        assert!(rootfs.path().join("var/tmp").is_dir());
+        points.remove().unwrap();
+        let left: Vec<_> = fs::read_dir(rootfs.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["run"]);
+    }
+
+    #[test]
+    fn mount_points_do_not_follow_links_out() {
+        let outside = tempfile::tempdir().unwrap();
+        let rootfs = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), rootfs.path().join("var")).unwrap();
+        let points = MountPoints::make(rootfs.path()).unwrap();
+        assert_eq!(points.scratch, ["tmp"]);
+        points.remove().unwrap();
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+
+        std::os::unix::fs::symlink(outside.path(), rootfs.path().join("dev")).unwrap();
+        assert!(MountPoints::make(rootfs.path()).is_err());
     }
 }

@@ -1,0 +1,158 @@
+//! What a command in the sandbox sees, and what it can do.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process;
+
+use strata::sandbox::{Command, Sandbox};
+
+use crate::Check;
+use crate::fixture::{Fixture, shell};
+
+pub const CHECKS: &[Check] = &[
+    ("no_network", no_network),
+    ("no_host", no_host),
+    ("fixed_environment", fixed_environment),
+    ("ids_and_capabilities", ids_and_capabilities),
+    ("writes", writes),
+    ("statuses", statuses),
+    ("input_and_output", input_and_output),
+    ("empty_rootfs_stays_empty", empty_rootfs_stays_empty),
+    ("background_processes_end", background_processes_end),
+];
+
+fn no_network() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.sh("cat /proc/net/dev").lines().skip(2).count(), 1, "only lo");
+    // a server that any process of the host can reach
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let connect = format!("nc -w 5 127.0.0.1 {port} </dev/null");
+    process::Command::new("busybox").args(["sh", "-c", &format!("{connect} & sleep 0.2")]).status().unwrap();
+    assert!(server.accept().is_ok());
+    assert_ne!(fixture.run(&shell(&connect)).status, 0);
+    assert!(server.accept().is_err());
+}
+
+fn no_host() {
+    let fixture = Fixture::new();
+    assert_eq!(
+        fixture.sh("ls /").split_whitespace().collect::<Vec<_>>(),
+        ["bin", "dev", "etc", "proc", "run", "tmp", "usr", "var"]
+    );
+    assert_eq!(fixture.sh("ls /run /tmp /var/tmp"), "/run:\nstrata\n\n/tmp:\n\n/var/tmp:\n");
+    assert_eq!(fixture.sh("hostname"), "localhost\n");
+    let pids = fixture.sh("cat /proc/[0-9]*/comm");
+    assert!(pids.lines().all(|comm| ["bwrap", "sh", "ls", "cat"].contains(&comm)), "{pids}");
+    assert_eq!(
+        fixture.sh("ls /dev"),
+        "core\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
+    );
+    // whatever is mounted is on one of our places; their contents were looked at above
+    let mounts = fixture.sh("cat /proc/mounts");
+    for point in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        let ours = ["/proc", "/dev", "/run", "/tmp", "/var/tmp"].iter().any(|dir| point.starts_with(dir));
+        assert!(ours || point == "/", "{mounts}");
+    }
+}
+
+fn fixed_environment() {
+    let fixture = Fixture::new();
+    let mut command = shell("env; umask; echo $0; pwd");
+    command.env.push(("MINE".into(), "a b".into()));
+    let output = fixture.run(&command).output;
+    let mut lines: Vec<_> = output.lines().filter(|line| !line.starts_with("SHLVL=")).collect();
+    let tail = lines.split_off(lines.len() - 3);
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "HOME=/",
+            "LANG=C.UTF-8",
+            "MINE=a b",
+            "PATH=/sbin:/bin:/usr/sbin:/usr/bin",
+            "PWD=/",
+            "SOURCE_DATE_EPOCH=1739145600",
+            "SYSTEMD_OFFLINE=1",
+        ]
+    );
+    assert_eq!(tail, ["0022", "/run/strata/script", "/"]);
+}
+
+fn ids_and_capabilities() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.sh("id -u; id -g; id -G"), "0\n0\n0\n");
+    assert_eq!(
+        fixture.sh("touch /f /g; chown 12345:65534 /f; chown 0:0 /g; stat -c %u:%g /f /g"),
+        "12345:65534\n0:0\n"
+    );
+    let meta = fs::metadata(fixture.path("/f")).unwrap();
+    assert_eq!((meta.uid(), meta.gid()), (12345, 65534), "strata sees what the command sees");
+    // what a package with %caps needs, seen by the real tools
+    let tool = |args: &[&str]| {
+        let output = process::Command::new(args[0]).args(&args[1..]).arg(fixture.path("/f")).output();
+        let output = output.unwrap_or_else(|e| panic!("{}, of libcap: {e}", args[0]));
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    tool(&["setcap", "cap_net_raw=ep"]);
+    assert!(tool(&["getcap"]).ends_with("cap_net_raw=ep\n"));
+}
+
+fn writes() {
+    let fixture = Fixture::new();
+    fixture.sh("echo kept > /usr/new; mkdir -m 2750 /usr/dir; for d in run tmp var/tmp dev; do echo lost > /$d/file; done");
+    assert_eq!(fs::read_to_string(fixture.path("/usr/new")).unwrap(), "kept\n");
+    assert_eq!(fs::metadata(fixture.path("/usr/dir")).unwrap().permissions().mode() & 0o7777, 0o2750);
+    for dir in ["run", "tmp", "var/tmp", "dev"] {
+        assert_eq!(fs::read_dir(fixture.path(dir)).unwrap().count(), 0, "/{dir}");
+    }
+    assert_eq!(fixture.sh("stat -c %a /tmp /var/tmp /run"), "1777\n1777\n755\n");
+}
+
+fn statuses() {
+    let fixture = Fixture::new();
+    let status = |code: &str| fixture.run(&shell(code)).status;
+    assert_eq!(status("exit 7"), 7);
+    assert_eq!(status("kill -9 $$"), 137);
+    assert_eq!(status("kill -15 $$"), 143);
+    let program = |name: &str| fixture.run(&Command { argv: vec![name.into()], ..Command::default() });
+    let missing = program("/usr/bin/python3");
+    assert_eq!(missing.status, 127);
+    assert!(missing.output.contains("/usr/bin/python3"), "{}", missing.output);
+    assert_eq!(program("/etc/passwd").status, 126);
+    assert_eq!(program("/bin/true").status, 0);
+    let nowhere = Sandbox { rootfs: fixture.path("/nowhere"), epoch: 0 };
+    let error = format!("{:#}", nowhere.run(&shell("true")).unwrap_err());
+    assert!(error.contains("/nowhere"), "{error}");
+}
+
+fn input_and_output() {
+    let fixture = Fixture::new();
+    let stdin = "/usr/share/a/file/name\n".repeat(50_000);
+    let outcome = fixture.run(&Command { stdin: stdin.clone().into_bytes(), ..shell("cat; echo end >&2") });
+    assert_eq!(outcome.output.len(), 64 * 1024);
+    assert!(outcome.output.ends_with("/name\nend\n"));
+    // neither a command that ignores its input nor one without input hangs
+    assert_eq!(
+        fixture.run(&Command { stdin: stdin.into_bytes(), ..shell("head -n 1") }).output,
+        "/usr/share/a/file/name\n"
+    );
+    assert_eq!(fixture.sh("cat; stat -L -c %F /proc/self/fd/0"), "fifo\n");
+}
+
+fn empty_rootfs_stays_empty() {
+    let fixture = Fixture::new();
+    let rootfs = fixture.scratch("empty");
+    let sandbox = Sandbox { rootfs: rootfs.clone(), epoch: 0 };
+    assert_eq!(sandbox.run(&shell("true")).unwrap().status, 127);
+    assert_eq!(fs::read_dir(&rootfs).unwrap().count(), 0);
+}
+
+fn background_processes_end() {
+    let fixture = Fixture::new();
+    let outcome = fixture.run(&shell("sleep 100 & echo done"));
+    assert_eq!(outcome.output, "done\n");
+    assert!(outcome.duration.as_secs() < 50);
+}
