@@ -1,4 +1,16 @@
-//! Repository metadata: what packages a repository offers (createrepo_c's repomd, primary, filelists).
+//! Repository metadata: what packages a repository offers (createrepo_c's repomd, primary, filelists,
+//! updateinfo).
+//!
+//! Pure parsers: [`crate::fetch`] brings the documents, checks them and puts the parts together.
+
+pub mod filelists;
+pub mod filter;
+pub mod primary;
+pub mod repomd;
+pub mod updateinfo;
+mod xml;
+
+use anyhow::{Result, bail};
 
 use crate::digest::Digest;
 use crate::package::{Dependency, Nevra};
@@ -18,7 +30,7 @@ pub struct RepoMetadata {
     pub cost: i32,
     /// Packages as listed, minus those the repository's include and exclude globs hide.
     pub packages: Vec<RepoPackage>,
-    /// Advisories (updateinfo), in document order.
+    /// Advisories (updateinfo), in document order, once [`crate::fetch::Fetcher::advisories`] has read them.
     pub advisories: Vec<Advisory>,
 }
 
@@ -76,4 +88,16 @@ pub struct Advisory {
     pub cves: Vec<String>,
     /// Packages that carry the fix.
     pub packages: Vec<Nevra>,
+}
+
+/// Checks a path that metadata or a lockfile give as relative to a base URL: it may not leave it.
+pub fn location(href: &str) -> Result<String> {
+    let normal = |part: &str| !matches!(part, "" | "." | "..");
+    if href.chars().any(char::is_control) {
+        bail!("the location {href:?} has a control character");
+    }
+    if !href.split('/').all(normal) {
+        bail!("the location `{href}` leaves the repository: expected a plain relative path");
+    }
+    Ok(href.to_owned())
 }

@@ -1,0 +1,219 @@
+//! primary.xml: the packages of a repository and their dependencies.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+
+use super::xml::{Element, Node, walk};
+use super::{RepoPackage, location};
+use crate::digest::Digest;
+use crate::package::{Comparison, Dependency, Evr};
+
+/// Parses primary.xml, compressed or not, of at most `limit` decompressed bytes. Source packages are left
+/// out: they are never installed.
+pub fn parse(input: impl Read + 'static, limit: u64) -> Result<Vec<RepoPackage>> {
+    let mut parser = Parser::default();
+    walk(input, "metadata", limit, |node| {
+        let result = match node {
+            Node::Open(element) => parser.open(element),
+            Node::Close(name, text) => parser.close(name, text),
+        };
+        result.with_context(|| match parser.package.nevra.name.as_str() {
+            "" => format!("reading package number {}", parser.packages.len() + 1),
+            name => format!("reading package {name}"),
+        })
+    })?;
+    Ok(parser.packages)
+}
+
+#[derive(Default)]
+struct Parser {
+    packages: Vec<RepoPackage>,
+    package: RepoPackage,
+    is_rpm: bool,
+    has_sha256: bool,
+    relation: Option<Relation>,
+}
+
+type Relation = fn(&mut RepoPackage) -> &mut Vec<Dependency>;
+
+impl Parser {
+    fn open(&mut self, element: &Element<'_>) -> Result<()> {
+        match element.name() {
+            "package" => {
+                self.package = RepoPackage::default();
+                self.is_rpm = element.get("type")?.as_deref() == Some("rpm");
+            }
+            "version" => self.package.nevra.evr = evr(element)?,
+            "checksum" => self.has_sha256 = element.get("type")?.as_deref() == Some("sha256"),
+            "location" => {
+                if element.get("xml:base")?.is_some_and(|base| !base.is_empty()) {
+                    bail!("its location has an xml:base, which strata does not follow");
+                }
+                self.package.location = location(&element.require("href")?)?;
+            }
+            "size" => {
+                self.package.size = element.number("package")?;
+                self.package.installed_size = element.number("installed")?;
+            }
+            "time" => self.package.build_time = element.number("build")?,
+            "entry" => {
+                if let Some(relation) = self.relation {
+                    relation(&mut self.package).push(dependency(element)?);
+                }
+            }
+            name => {
+                if let Some(relation) = relation(name) {
+                    self.relation = Some(relation);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, name: &str, text: &str) -> Result<()> {
+        match name {
+            "name" => self.package.nevra.name = text.to_owned(),
+            "arch" => self.package.nevra.arch = text.to_owned(),
+            "checksum" if self.has_sha256 => self.package.sha256 = Some(Digest::from_hex(text.trim())?),
+            "vendor" if !text.is_empty() => self.package.vendor = Some(text.to_owned()),
+            "sourcerpm" => self.package.source = text.to_owned(),
+            "file" => self.package.files.push(text.to_owned()),
+            "package" => self.finish()?,
+            name if relation(name).is_some() => self.relation = None,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let nevra = &self.package.nevra;
+        for (what, value) in [
+            ("name", &nevra.name),
+            ("version", &nevra.evr.version),
+            ("release", &nevra.evr.release),
+            ("architecture", &nevra.arch),
+            ("location", &self.package.location),
+        ] {
+            if value.is_empty() {
+                bail!("it has no {what}");
+            }
+        }
+        let package = std::mem::take(&mut self.package);
+        if self.is_rpm && !matches!(package.nevra.arch.as_str(), "src" | "nosrc") {
+            self.packages.push(package);
+        }
+        Ok(())
+    }
+}
+
+/// The list of a package that an element such as `<rpm:provides>` fills.
+fn relation(element: &str) -> Option<Relation> {
+    Some(match element {
+        "provides" => |p| &mut p.provides,
+        "requires" => |p| &mut p.requires,
+        "conflicts" => |p| &mut p.conflicts,
+        "obsoletes" => |p| &mut p.obsoletes,
+        "recommends" => |p| &mut p.recommends,
+        "suggests" => |p| &mut p.suggests,
+        "supplements" => |p| &mut p.supplements,
+        "enhances" => |p| &mut p.enhances,
+        _ => return None,
+    })
+}
+
+fn dependency(entry: &Element<'_>) -> Result<Dependency> {
+    let name = entry.require("name")?;
+    let comparison = match entry.get("flags")?.as_deref() {
+        None => None,
+        Some("LT") => Some(Comparison::Lt),
+        Some("LE") => Some(Comparison::Le),
+        Some("EQ") => Some(Comparison::Eq),
+        Some("GE") => Some(Comparison::Ge),
+        Some("GT") => Some(Comparison::Gt),
+        Some(other) => {
+            bail!("dependency `{name}` has unknown flags `{other}`: expected LT, LE, EQ, GE or GT")
+        }
+    };
+    let version = match comparison {
+        Some(comparison) => {
+            let evr = evr(entry).with_context(|| format!("reading the version of dependency `{name}`"))?;
+            if evr.version.is_empty() {
+                bail!("dependency `{name}` compares with no version");
+            }
+            Some((comparison, evr))
+        }
+        None => None,
+    };
+    Ok(Dependency { name, version, pre: entry.get("pre")?.as_deref() == Some("1") })
+}
+
+/// `epoch`, `ver` and `rel` of an element; what is absent is 0 or empty.
+pub(super) fn evr(element: &Element<'_>) -> Result<Evr> {
+    let epoch = u32::try_from(element.number("epoch")?).context("reading an epoch")?;
+    let text = |name| Ok::<_, anyhow::Error>(element.get(name)?.unwrap_or_default().into_owned());
+    Ok(Evr::new(epoch, text("ver")?, text("rel")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn package(body: &str) -> Result<Vec<RepoPackage>> {
+        let text = format!("<metadata packages='1'><package type='rpm'>{body}</package></metadata>");
+        parse(Cursor::new(text), 1 << 20)
+    }
+
+    const ZOO: &str = "<name>zoo</name><arch>noarch</arch><version epoch='1' ver='2~rc1' rel='3'/>
+        <checksum type='sha256' pkgid='YES'>87a8a2088aadae3c6c1d449702259d89926e676ac887996e6ffb51624e53bef9</checksum>
+        <time file='9' build='8'/><size package='7' installed='6' archive='5'/><location href='Packages/z/zoo.rpm'/>";
+
+    #[test]
+    fn reads_a_package() {
+        let format = "<format><rpm:vendor>ACME &amp; Sons</rpm:vendor><rpm:sourcerpm>zoo.src.rpm</rpm:sourcerpm>
+            <rpm:provides><rpm:entry name='zoo' flags='EQ' epoch='1' ver='2~rc1' rel='3'/></rpm:provides>
+            <rpm:requires><rpm:entry name='(a if b)'/><rpm:entry name='c' flags='GE' epoch='0' ver='4' pre='1'/>
+            </rpm:requires><file>/usr/bin/zoo</file><file type='dir'>/etc/zoo</file></format>";
+        let packages = package(&format!("{ZOO}{format}")).unwrap();
+        let [zoo] = packages.as_slice() else { panic!("{packages:?}") };
+        assert_eq!(zoo.nevra.to_string(), "zoo-1:2~rc1-3.noarch");
+        assert_eq!((zoo.size, zoo.installed_size, zoo.build_time), (7, 6, 8));
+        assert_eq!(zoo.vendor.as_deref(), Some("ACME & Sons"));
+        assert_eq!(zoo.source, "zoo.src.rpm");
+        assert_eq!(zoo.location, "Packages/z/zoo.rpm");
+        assert_eq!(zoo.provides[0].to_string(), "zoo = 1:2~rc1-3");
+        let requires: Vec<_> = zoo.requires.iter().map(|d| (d.to_string(), d.pre)).collect();
+        assert_eq!(requires, [("(a if b)".to_owned(), false), ("c >= 4".to_owned(), true)]);
+        assert_eq!(zoo.files, ["/usr/bin/zoo", "/etc/zoo"]);
+    }
+
+    #[test]
+    fn source_packages_are_left_out() {
+        assert!(package(&ZOO.replace("noarch", "src")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn refuses_broken_packages_by_name() {
+        for (from, to, message) in [
+            ("<name>zoo</name>", "", "package number 1: it has no name"),
+            (" ver='2~rc1'", "", "package zoo: it has no version"),
+            ("epoch='1'", "epoch='x'", "is no number"),
+            ("epoch='1'", "epoch='4294967296'", "reading an epoch"),
+            ("href='Packages", "href='../Packages", "leaves the repository"),
+            ("href='Packages", "href='/Packages", "leaves the repository"),
+            ("href='Packages", "href='a&#10;b", "control character"),
+            ("<name>zoo", "<name>z&#1;o", "control character"),
+            ("87a8", "87A8", "not a digest"),
+            ("<size", "<rpm:requires><rpm:entry name='x' flags='EQ'/></rpm:requires><size", "no version"),
+            ("<size", "<rpm:requires><rpm:entry name='x' flags='NE' ver='1'/></rpm:requires><size", "`NE`"),
+            ("<size", "<rpm:requires><rpm:entry/></rpm:requires><size", "<entry> has no `name`"),
+        ] {
+            let body = ZOO.replace(from, to);
+            assert_ne!(body, ZOO);
+            let error = format!("{:#}", package(&body).unwrap_err());
+            assert!(error.contains(message), "{to}: {error}");
+        }
+    }
+}
