@@ -1,0 +1,345 @@
+//! `stream.toml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Mistake, Mistakes, suggest};
+use super::reader::{Item, Table, Text, clean};
+use super::rules::{self, Objection};
+use super::variables::{Variables, check_name, references};
+use crate::package::Arch;
+use crate::plan::{ImageFormat, Os, Repo, Stream, VersionScheme};
+
+/// Keys of `stream.toml`.
+pub const KEYS: &[&str] =
+    &["name", "openshift", "arches", "layers", "rpmdb", "os", "version", "image", "variables", "repos"];
+
+const REPO_KEYS: &[&str] = &[
+    "baseurl",
+    "mirrorlist",
+    "metalink",
+    "enabled",
+    "gpgkey",
+    "gpgcheck",
+    "repo_gpgcheck",
+    "priority",
+    "cost",
+    "includepkgs",
+    "excludepkgs",
+    "module_hotfixes",
+    "sslclientcert",
+    "sslclientkey",
+    "sslcacert",
+    "sslverify",
+];
+
+/// The stream as meant, and what only its layers' manifests need of it.
+pub struct StreamFile<'a> {
+    pub stream: Stream,
+    /// Names of the layers, bottom first.
+    pub layers: Vec<Text<'a>>,
+    /// Ids of the repositories in the order of the file, and whether they are enabled.
+    pub repos: Vec<(String, bool)>,
+    pub variables: Variables,
+}
+
+/// The architectures the stream is composed for.
+pub fn arches(root: &Table) -> Vec<Arch> {
+    let texts = root.require("arches").map(|item| item.some_texts()).unwrap_or_default();
+    texts.iter().filter_map(|text| text.check(arch)).collect()
+}
+
+fn arch(text: &str) -> Result<Arch, Objection> {
+    text.parse().map_err(|_| Objection {
+        message: format!("unknown architecture `{text}`"),
+        help: suggest(text, Arch::ALL.map(Arch::rpm)),
+    })
+}
+
+/// Variables that exist before any is declared.
+pub fn first_variables(stream: &str, arch: Arch) -> Variables {
+    let pairs = [("arch", arch.rpm()), ("basearch", arch.rpm()), ("stream", stream)];
+    Variables(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+}
+
+/// Reads everything but the repositories, which need the variables. Nothing if the layers could not be read
+/// without a trail of follow-up mistakes.
+pub fn head<'a>(
+    root: &Table<'a>,
+    stream: &str,
+    arch: Arch,
+    set: &BTreeMap<String, String>,
+) -> Option<StreamFile<'a>> {
+    if let Some(name) = root.text("name").filter(|name| name.value != stream) {
+        name.report(
+            format!("the stream is called `{}`, its folder `{stream}`", name.value),
+            Some("give both the same name, or leave `name` out".to_owned()),
+        );
+    }
+    check_arch(root, arch);
+    let openshift = root.text("openshift").and_then(|text| text.checked(rules::version)).map(|t| t.value);
+    let os = os(root);
+    let layers = layers(root);
+    let version = version(root, os.as_ref(), &layers);
+    let image_format = image_format(root);
+    let rpmdb = root.text("rpmdb").and_then(|text| text.checked(rules::rootfs_path)).map(|text| text.value);
+    let os = os?;
+    let variables = variables(root, &os, openshift.as_deref(), set)?;
+    if layers.is_empty() {
+        return None;
+    }
+    let stream = Stream {
+        name: stream.to_owned(),
+        arch,
+        os,
+        openshift,
+        variables: variables.0.clone(),
+        repos: BTreeMap::new(),
+        rpmdb: rpmdb.unwrap_or_else(|| "/usr/lib/sysimage/rpm".to_owned()),
+        version: version?,
+        image_format,
+    };
+    Some(StreamFile { stream, layers, repos: Vec::new(), variables })
+}
+
+fn check_arch(root: &Table, arch: Arch) {
+    let arches = arches(root);
+    if let Some(item) = root.get("arches").filter(|_| !arches.is_empty() && !arches.contains(&arch)) {
+        item.report(
+            format!("the stream is not composed for {arch}"),
+            Some(format!("add \"{arch}\", or ask for another architecture with --arch")),
+        );
+    }
+}
+
+fn os(root: &Table) -> Option<Os> {
+    let os = root.require("os")?.table(&["id", "name", "version"])?;
+    let [id, name, version] = ["id", "name", "version"].map(|key| os.require(key).and_then(|i| i.text()));
+    let version = version.and_then(|text| text.checked(rules::version));
+    Some(Os { id: id?.value, name: name?.value, version: version?.value })
+}
+
+fn layers<'a>(root: &Table<'a>) -> Vec<Text<'a>> {
+    let mut layers: Vec<Text<'a>> = Vec::new();
+    let names = root.require("layers").map(|item| item.some_texts()).unwrap_or_default();
+    for name in names.into_iter().filter_map(|text| text.checked(rules::layer_name)) {
+        match layers.iter().any(|l| l.value == name.value) {
+            true => name.report(format!("layer `{}` is listed twice", name.value), None),
+            false => layers.push(name),
+        }
+    }
+    layers
+}
+
+fn version(root: &Table, os: Option<&Os>, layers: &[Text]) -> Option<VersionScheme> {
+    let table = root.table("version", &["prefix", "dated-by"]);
+    let names = || layers.iter().map(|layer| layer.value.as_str());
+    let prefix = table.and_then(|t| t.text("prefix"));
+    let given = prefix.is_some();
+    let prefix = prefix.and_then(|text| text.checked(rules::version_prefix)).map(|text| text.value);
+    let dated_by = table.map(|t| t.texts("dated-by")).unwrap_or_default();
+    for unknown in dated_by.iter().filter(|text| !names().any(|name| name == text.value)) {
+        unknown.report(format!("unknown layer `{}`", unknown.value), suggest(&unknown.value, names()));
+    }
+    let lower = layers.len().saturating_sub(1).max(1);
+    Some(VersionScheme {
+        prefix: if given { prefix? } else { default_prefix(&os?.version) },
+        dated_by: match dated_by.is_empty() {
+            true => names().take(lower).map(str::to_owned).collect(),
+            false => dated_by.into_iter().map(|text| text.value).collect(),
+        },
+    })
+}
+
+/// The first two numbers of the OS version; CentOS Stream has no minor version: `10` is `10.0`.
+fn default_prefix(os_version: &str) -> String {
+    let mut numbers = os_version.split('.');
+    format!("{}.{}", numbers.next().unwrap_or_default(), numbers.next().unwrap_or("0"))
+}
+
+fn image_format(root: &Table) -> ImageFormat {
+    let format = root.table("image", &["format"]).and_then(|table| table.text("format"));
+    let format = format.and_then(|text| {
+        text.check(|text| match text {
+            "bootc" => Ok(ImageFormat::Bootc),
+            "ostree" => Ok(ImageFormat::Ostree),
+            _ => Err(Objection {
+                message: format!("unknown image format `{text}`"),
+                help: suggest(text, ["bootc", "ostree"]),
+            }),
+        })
+    });
+    format.unwrap_or(ImageFormat::Bootc)
+}
+
+/// Resolves `[variables]`, which may use each other. Nothing if one of them is mistaken.
+fn variables(
+    root: &Table,
+    os: &Os,
+    openshift: Option<&str>,
+    set: &BTreeMap<String, String>,
+) -> Option<Variables> {
+    let mut known = root.reader.variables.clone();
+    let major = os.version.split('.').next().unwrap_or_default();
+    let fixed =
+        [("os.id", &*os.id), ("os.name", &*os.name), ("os.version", &*os.version), ("os.major", major)];
+    for (name, value) in fixed.into_iter().chain(openshift.map(|version| ("openshift", version))) {
+        known.0.insert(name.to_owned(), value.to_owned());
+    }
+    let declared = root.get("variables").map(|item| item.entries()).unwrap_or_default();
+    let names: Vec<&str> = declared.iter().map(|item| item.key).collect();
+    let mut open = Vec::new();
+    let mut fine = true;
+    for item in &declared {
+        let taken = match known.0.contains_key(item.key) {
+            true => Err(Objection::new(format!("`{}` is always there and cannot be set", item.key))),
+            false => check_name(item.key),
+        };
+        let text = item.key_text().check(|_| taken).and_then(|()| item.scalar());
+        fine &= text.is_some();
+        open.extend(text.map(|text| (item.key, text)));
+    }
+    fine &= check_set(root, set, &names);
+    for (name, value) in set {
+        open.retain(|(declared, _)| declared != name);
+        known.0.insert(name.clone(), value.clone());
+    }
+    if !names.contains(&"releasever") {
+        known.0.entry("releasever".to_owned()).or_insert_with(|| os.version.clone());
+    }
+    (fine && expand_all(&mut known, open)).then_some(known)
+}
+
+/// Only declared variables can be set from outside: anything else is a slip.
+fn check_set(root: &Table, set: &BTreeMap<String, String>, declared: &[&str]) -> bool {
+    let mut fine = true;
+    for name in set.keys().filter(|name| !declared.contains(&name.as_str())) {
+        let stream = root.reader.source.path().display();
+        let help = suggest(name, declared.iter().copied());
+        root.reader.mistakes.push(Mistake::new(format!("{stream} declares no variable `{name}`")).help(help));
+        fine = false;
+    }
+    fine
+}
+
+/// Expands variables in the order they need each other.
+fn expand_all(known: &mut Variables, mut open: Vec<(&str, Text)>) -> bool {
+    while !open.is_empty() {
+        let names: Vec<&str> = open.iter().map(|(name, _)| *name).collect();
+        let ready = |text: &Text| !references(&text.value).iter().any(|r| names.contains(r));
+        let (now, later): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, text)| ready(text));
+        if now.is_empty() {
+            for (name, text) in later {
+                text.report(format!("variable `{name}` depends on itself"), None);
+            }
+            return false;
+        }
+        for (name, text) in now {
+            match known.expand(&text.value) {
+                Ok(value) => known.0.insert(name.to_owned(), value),
+                Err(unknown) => {
+                    text.report_part(unknown.part, unknown.objection.message, unknown.objection.help);
+                    return false;
+                }
+            };
+        }
+        open = later;
+    }
+    true
+}
+
+/// Reads `[repos.ID]`, in the order of the file; false for one that is not enabled. The root's variables must
+/// be those of the stream.
+pub fn repos(root: &Table) -> Vec<(Repo, bool)> {
+    let mut repos = Vec::new();
+    for item in root.get("repos").map(|item| item.entries()).unwrap_or_default() {
+        let named = item.key_text().check(rules::name);
+        if let (Some(()), Some(table)) = (named, item.table(REPO_KEYS)) {
+            repos.push((repo(&item, &table), table.boolean("enabled").unwrap_or(true)));
+        }
+    }
+    repos
+}
+
+fn repo(item: &Item, table: &Table) -> Repo {
+    let urls = |key| table.one_or_more(key).iter().filter_map(url).collect::<Vec<_>>();
+    let one_url = |key| table.text(key).as_ref().and_then(url);
+    let globs = |key| -> Vec<String> {
+        let texts = table.texts(key).into_iter().filter_map(|text| text.checked(rules::glob));
+        texts.map(|text| text.value).collect()
+    };
+    let path = |key| table.text(key).map(|text| absolute(&text.path()));
+    let repo = Repo {
+        id: item.key.to_owned(),
+        origin: item.origin(),
+        baseurl: urls("baseurl"),
+        mirrorlist: one_url("mirrorlist"),
+        metalink: one_url("metalink"),
+        gpgkey: urls("gpgkey"),
+        gpgcheck: table.boolean("gpgcheck").unwrap_or(true),
+        repo_gpgcheck: table.boolean("repo_gpgcheck").unwrap_or(false),
+        priority: table.integer("priority").unwrap_or(99),
+        cost: table.integer("cost").unwrap_or(1000),
+        includepkgs: globs("includepkgs"),
+        excludepkgs: globs("excludepkgs"),
+        module_hotfixes: table.boolean("module_hotfixes").unwrap_or(false),
+        sslclientcert: path("sslclientcert"),
+        sslclientkey: path("sslclientkey"),
+        sslcacert: path("sslcacert"),
+        sslverify: table.boolean("sslverify").unwrap_or(true),
+    };
+    check_repo(item, table);
+    repo
+}
+
+fn check_repo(item: &Item, table: &Table) {
+    let has = |key| table.get(key).is_some();
+    if !has("baseurl") && !has("mirrorlist") && !has("metalink") {
+        let help = "it needs `baseurl`, `mirrorlist` or `metalink`";
+        item.report_key(format!("repository `{}` is nowhere", item.key), Some(help.to_owned()));
+    }
+    let checked = |key, default| has(key) && table.boolean(key) == Some(true) || !has(key) && default;
+    if (checked("gpgcheck", true) || checked("repo_gpgcheck", false)) && !has("gpgkey") {
+        item.report_key(
+            format!("repository `{}` has no `gpgkey` to check signatures with", item.key),
+            Some("name the key, or take unsigned packages with `gpgcheck = false`".to_owned()),
+        );
+    }
+    if has("sslclientcert") != has("sslclientkey") {
+        let message = format!("repository `{}` has only one of `sslclientcert` and `sslclientkey`", item.key);
+        item.report_key(message, None);
+    }
+}
+
+/// A URL as it is, or a path relative to the manifest as a `file://` URL; no trailing slash.
+fn url(text: &Text) -> Option<String> {
+    let url = match text.value.split_once("://") {
+        None => format!("file://{}", absolute(&text.path()).display()),
+        Some(("http" | "https" | "file", rest)) if !rest.is_empty() => text.value.clone(),
+        Some(_) => {
+            let help = "write an http://, https:// or file:// URL, or a path".to_owned();
+            text.report(format!("`{}` is no URL packages can be fetched from", text.value), Some(help));
+            return None;
+        }
+    };
+    Some(url.trim_end_matches('/').to_owned())
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    // fails only for an empty path, or if the working directory is gone
+    clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// The mistake of naming a stream that is not there.
+pub fn missing(manifests: &Path, stream: &str, mistakes: &Mistakes) {
+    let mut streams = super::reader::neighbours(manifests);
+    streams.retain(|name| manifests.join(name).join("stream.toml").is_file());
+    let mistake = Mistake::new(format!("there is no stream `{stream}` in {}", manifests.display()));
+    let help = suggest(stream, streams.iter().map(String::as_str));
+    mistakes.push(mistake.help(help.unwrap_or_else(|| {
+        format!(
+            "a stream is a folder with a file stream.toml; --manifests says where ({})",
+            manifests.display()
+        )
+    })));
+}
