@@ -5,6 +5,7 @@
 //!   CACHEDIR.TAG
 //!   rpms/HEX.rpm            packages, by sha256 of the file; verified (digest, signature) before they get here
 //!   repodata/HEX            repository metadata as fetched, by sha256 of the file
+//!   keys/HEX                OpenPGP keys fetched from the network, by sha256 of their URL
 //!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
 //!   layers/KEY/             an extracted layer, KEY = inputs digest: what it adds to the layers below
 //!     root/                 its files: an overlayfs upper directory (userxattr), whiteouts included
@@ -34,7 +35,7 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        for dir in ["rpms", "repodata", "images", "layers", "tmp"] {
+        for dir in ["rpms", "repodata", "keys", "images", "layers", "tmp"] {
             fs::create_dir_all(root.join(dir))
                 .with_context(|| format!("making the store {}", root.display()))?;
         }
@@ -61,6 +62,11 @@ impl Store {
     /// Where repository metadata with this digest is, or would be.
     pub fn repodata(&self, sha256: &Digest) -> PathBuf {
         self.root.join("repodata").join(sha256.hex())
+    }
+
+    /// Where the OpenPGP key from the URL with this digest is, or would be.
+    pub fn key(&self, url: &Digest) -> PathBuf {
+        self.root.join("keys").join(url.hex())
     }
 
     /// The OCI layout with all images.

@@ -1,1 +1,433 @@
-//! fetch
+//! Brings repository metadata and packages into the store.
+//!
+//! What comes in is checked while it streams into a temporary file (size, checksum), then as a whole
+//! (structure, digests, identity, signature), and only then gets its name in the store: a refused file leaves
+//! nothing behind. A package already in the store had its digests checked on the way in, but perhaps for a
+//! repository without keys, so its signature is checked again each time it is wanted.
+
+pub mod keyring;
+mod source;
+mod transport;
+pub mod verify;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use tempfile::NamedTempFile;
+
+use crate::digest::Digest;
+use crate::error::{HintExt, hinted};
+use crate::lock::{Action, LockedPackage, Lockfile};
+use crate::plan::{self, Plan};
+use crate::progress::{Progress, Unit};
+use crate::repo::repomd::{Checksum, DataFile, Repomd};
+use crate::repo::{RepoMetadata, filelists, filter, location, primary, updateinfo};
+use crate::store::{Store, persist};
+
+use source::Source;
+use transport::Body;
+use verify::Refusal;
+
+/// Decompressed bytes of primary and updateinfo, whatever repomd.xml allows. RHEL's have about 100 MB.
+const DOCUMENT_LIMIT: u64 = 1 << 30;
+
+/// The same for filelists. Fedora's have about 1 GB.
+const FILELISTS_LIMIT: u64 = 4 << 30;
+
+/// How a [`Fetcher`] works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Open no socket; packages come from the store or the vendor directory only.
+    pub offline: bool,
+    /// Packages fetched at the same time.
+    pub jobs: usize,
+    /// A directory made by [`Fetcher::vendor`], which is looked into before the repositories.
+    pub vendor: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { offline: false, jobs: 8, vendor: None }
+    }
+}
+
+/// A locked package, and where it is to come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The package, which is not a removal.
+    pub package: &'a LockedPackage,
+    /// Where its location is relative to.
+    pub place: Place<'a>,
+}
+
+/// Where a package's location is relative to.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// A repository.
+    Repo(&'a plan::Repo),
+    /// The manifests' directory: an override by a local file. The lockfile's digest vouches for it.
+    Manifests(&'a Path),
+}
+
+/// The packages that `lockfile` installs, with their repositories in `plan`.
+pub fn wanted<'a>(plan: &'a Plan, manifests: &'a Path, lockfile: &'a Lockfile) -> Result<Vec<Wanted<'a>>> {
+    let place = |package: &'a LockedPackage| {
+        if package.repo == "file" {
+            return Ok(Place::Manifests(manifests));
+        }
+        let repo = plan.stream.repos.get(&package.repo).map(Place::Repo);
+        repo.ok_or_else(|| {
+            let (nevra, repo, stream) = (package.nevra(), &package.repo, &plan.stream.name);
+            hinted(
+                format!("{nevra} is locked from repository `{repo}`, which stream {stream} does not have"),
+                format!("run `strata lock {stream}`"),
+            )
+        })
+    };
+    let installed = lockfile.packages.iter().filter(|package| package.action != Action::Remove);
+    installed.map(|package| Ok(Wanted { package, place: place(package)? })).collect()
+}
+
+/// Brings files into a store.
+pub struct Fetcher {
+    store: Store,
+    options: Options,
+    sources: Mutex<Vec<(plan::Repo, Arc<Source>)>>,
+}
+
+impl Fetcher {
+    /// A fetcher for `store`. Touches neither network nor disk yet.
+    pub fn new(store: &Store, options: Options) -> Self {
+        Self { store: store.clone(), options, sources: Mutex::default() }
+    }
+
+    /// The newest metadata of a repository. Of one that has not changed, only repomd.xml is downloaded.
+    pub fn metadata(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {
+        progress.start(&format!("metadata of {}", repo.id), 0, Unit::Bytes);
+        let metadata = self
+            .newest(repo, progress)
+            .with_context(|| format!("fetching the metadata of repository {}", repo.id))?;
+        progress.finish(&format!("{}: {} packages", repo.id, metadata.packages.len()));
+        Ok(metadata)
+    }
+
+    fn newest(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {
+        let source = self.source(repo);
+        let (text, repomd) = source.repomd(&self.store)?;
+        self.bring(&source, primary_of(&repomd)?, &|n| progress.advance(n))?;
+        let digest = Digest::of(&text);
+        let metadata = self.assemble(repo, digest, &repomd)?;
+        let mut file = self.store.temp_file()?;
+        file.write_all(&text).context("keeping repomd.xml")?;
+        persist(file, &self.store.repodata(&digest))?;
+        Ok(metadata)
+    }
+
+    /// The metadata that had the digest `repomd`, if the store still has them. Uses no network.
+    pub fn metadata_at(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {
+        if !self.store.repodata(repomd).exists() {
+            return Ok(None);
+        }
+        let parsed = self.stored_repomd(repomd)?;
+        if !self.kept(&primary_of(&parsed)?.checksum).exists() {
+            return Ok(None);
+        }
+        self.assemble(repo, *repomd, &parsed).map(Some)
+    }
+
+    /// Completes the file lists of all packages; without this they have only what primary.xml selects.
+    pub fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        let Some((file, data)) = self.further(repo, metadata, "filelists")? else {
+            bail!("repository {} has no filelists", repo.id);
+        };
+        filelists::load(file, unpacked_limit(&data, FILELISTS_LIMIT), &mut metadata.packages)
+            .with_context(|| format!("reading the filelists of repository {}", repo.id))
+    }
+
+    /// Reads the advisories; a repository without updateinfo has none.
+    pub fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        if let Some((file, data)) = self.further(repo, metadata, "updateinfo")? {
+            metadata.advisories = updateinfo::parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))
+                .with_context(|| format!("reading the updateinfo of repository {}", repo.id))?;
+        }
+        Ok(())
+    }
+
+    /// Brings packages into the store, verified. The first failure, in the order given, is returned; others
+    /// are given up.
+    pub fn packages(&self, wanted: &[Wanted<'_>], progress: &dyn Progress) -> Result<()> {
+        let total = wanted.iter().map(|w| w.package.size).sum();
+        progress.start("fetching packages", total, Unit::Bytes);
+        in_parallel(self.options.jobs, wanted, |wanted| self.package(wanted, progress))?;
+        progress.finish(&format!("{} packages fetched and verified", wanted.len()));
+        Ok(())
+    }
+
+    /// Copies packages that are in the store to `DIR/REPO/LOCATION`, for a build that has neither network nor
+    /// this store.
+    pub fn vendor(&self, wanted: &[Wanted<'_>], dir: &Path) -> Result<()> {
+        in_parallel(self.options.jobs, wanted, |wanted| {
+            let target = vendored(dir, wanted.package)?;
+            copy(&self.store.rpm(&digest(wanted.package)?), &target)
+                .with_context(|| format!("vendoring {} to {}", wanted.package.nevra(), target.display()))
+        })
+    }
+
+    fn source(&self, repo: &plan::Repo) -> Arc<Source> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, source)) = sources.iter().find(|(known, _)| known == repo) {
+            return source.clone();
+        }
+        let source = Arc::new(Source::new(repo, self.options.offline));
+        sources.push((repo.clone(), source.clone()));
+        source
+    }
+
+    /// Where a metadata file with this checksum is kept.
+    fn kept(&self, checksum: &Checksum) -> PathBuf {
+        match checksum {
+            Checksum::Sha256(digest) => self.store.repodata(digest),
+            Checksum::Sha512(_) => self.store.root().join("repodata").join(checksum.hex()),
+        }
+    }
+
+    /// A metadata file in the store, downloaded if need be.
+    fn bring(&self, source: &Source, data: &DataFile, advance: &dyn Fn(u64)) -> Result<File> {
+        let kept = self.kept(&data.checksum);
+        if !kept.exists() {
+            let file = source.get(&data.location, |body| {
+                self.receive(body, data.checksum, data.size, advance)
+                    .with_context(|| format!("checking {}", data.location))
+            })?;
+            persist(file, &kept)?;
+        }
+        File::open(&kept).with_context(|| format!("opening {}", kept.display()))
+    }
+
+    fn stored_repomd(&self, digest: &Digest) -> Result<Repomd> {
+        let path = self.store.repodata(digest);
+        let text = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        Repomd::parse(&text).with_context(|| format!("parsing {}", path.display()))
+    }
+
+    /// Parses what the store holds.
+    fn assemble(&self, repo: &plan::Repo, digest: Digest, repomd: &Repomd) -> Result<RepoMetadata> {
+        let data = primary_of(repomd)?;
+        let path = self.kept(&data.checksum);
+        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let mut packages = primary::parse(file, unpacked_limit(data, DOCUMENT_LIMIT))
+            .with_context(|| format!("reading primary.xml of repository {}", repo.id))?;
+        filter::apply(&mut packages, &repo.includepkgs, &repo.excludepkgs)
+            .with_context(|| format!("filtering repository {} ({})", repo.id, repo.origin))?;
+        Ok(RepoMetadata {
+            id: repo.id.clone(),
+            revision: repomd.revision,
+            repomd: digest,
+            priority: repo.priority,
+            cost: repo.cost,
+            packages,
+            advisories: Vec::new(),
+        })
+    }
+
+    /// Another file of the same revision as `metadata`.
+    fn further(
+        &self,
+        repo: &plan::Repo,
+        metadata: &RepoMetadata,
+        kind: &str,
+    ) -> Result<Option<(File, DataFile)>> {
+        let mut repomd = self.stored_repomd(&metadata.repomd)?;
+        let Some(data) = repomd.data.remove(kind) else { return Ok(None) };
+        let file = self
+            .bring(&self.source(repo), &data, &|_| {})
+            .with_context(|| format!("fetching the {kind} of repository {}", repo.id))?;
+        Ok(Some((file, data)))
+    }
+
+    fn package(&self, wanted: &Wanted<'_>, progress: &dyn Progress) -> Result<()> {
+        let package = wanted.package;
+        let what = || format!("fetching {} from {}", package.nevra(), package.repo);
+        let fetch = || {
+            let target = self.store.rpm(&digest(package)?);
+            match File::open(&target) {
+                Ok(file) => {
+                    progress.advance(package.size);
+                    verify::header(&file, package, self.trust(wanted)?.as_deref())
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    persist(self.obtain(wanted, progress)?, &target)
+                }
+                Err(error) => Err(error).with_context(|| format!("opening {}", target.display())),
+            }
+        };
+        fetch().or_else(|error| match error.downcast_ref::<Refusal>().map(Refusal::advice) {
+            Some(advice) => Err(error).hint(what(), advice),
+            None => Err(error.context(what())),
+        })
+    }
+
+    fn trust(&self, wanted: &Wanted<'_>) -> Result<Option<Arc<keyring::Keyring>>> {
+        match wanted.place {
+            Place::Repo(repo) => self.source(repo).trust(&self.store),
+            Place::Manifests(_) => Ok(None),
+        }
+    }
+
+    /// The package as a verified temporary file.
+    fn obtain(&self, wanted: &Wanted<'_>, progress: &dyn Progress) -> Result<NamedTempFile> {
+        let package = wanted.package;
+        let (checksum, location) = (Checksum::Sha256(digest(package)?), location(&package.location)?);
+        let trust = self.trust(wanted)?;
+        let receive = |body| {
+            let file = self.receive(body, checksum, Some(package.size), &|n| progress.advance(n))?;
+            verify::package(file.as_file(), package, trust.as_deref())?;
+            Ok(file)
+        };
+        let local = |path: &Path| {
+            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            receive(Body::File(file)).with_context(|| format!("checking {}", path.display()))
+        };
+        let vendored = self.options.vendor.as_ref().map(|dir| vendored(dir, package)).transpose()?;
+        if let Some(path) = vendored.filter(|path| path.exists()) {
+            return local(&path);
+        }
+        match wanted.place {
+            Place::Manifests(dir) => local(&dir.join(location)),
+            Place::Repo(_) if self.options.offline => Err(hinted(
+                "the package is not in the store, and no repository is used with --offline",
+                "run `strata fetch` while the repositories can be reached",
+            )),
+            Place::Repo(repo) => self.source(repo).get(&location, receive),
+        }
+    }
+
+    /// Writes `body` to a temporary file, which it must fill with exactly the bytes expected.
+    fn receive(
+        &self,
+        mut body: Body,
+        expected: Checksum,
+        size: Option<u64>,
+        advance: &dyn Fn(u64),
+    ) -> Result<NamedTempFile> {
+        let limit = size.unwrap_or(DOCUMENT_LIMIT);
+        let temporary = self.store.temp_file()?;
+        let out = temporary.as_file();
+        // shared blocks instead of a copy, where the file system can; what is hashed is the clone
+        let cloned = matches!(&body, Body::File(file) if rustix::fs::ioctl_ficlone(out, file).is_ok());
+        if cloned {
+            body = Body::File(temporary.reopen()?);
+        }
+        let mut hasher = expected.hasher();
+        let (mut buffer, mut found) = (vec![0; 128 << 10], 0);
+        loop {
+            let n = body.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            found += n as u64;
+            if found > limit {
+                return Err(Refusal::Oversize { expected: limit }.into());
+            }
+            hasher.update(&buffer[..n]);
+            if !cloned {
+                (&mut &*out).write_all(&buffer[..n]).context("writing to the store")?;
+            }
+            advance(n as u64);
+        }
+        if let Some(expected) = size.filter(|size| *size != found) {
+            return Err(Refusal::Truncated { expected, found }.into());
+        }
+        let found = hasher.finish();
+        if found != expected {
+            return Err(Refusal::Checksum { expected, found }.into());
+        }
+        Ok(temporary)
+    }
+}
+
+fn primary_of(repomd: &Repomd) -> Result<&DataFile> {
+    repomd.data.get("primary").context("repomd.xml lists no primary")
+}
+
+fn unpacked_limit(data: &DataFile, most: u64) -> u64 {
+    data.open_size.unwrap_or(most).min(most)
+}
+
+fn digest(package: &LockedPackage) -> Result<Digest> {
+    package.sha256.with_context(|| format!("the lockfile has no digest of {}", package.nevra()))
+}
+
+/// Where a package is in a vendor directory.
+fn vendored(dir: &Path, package: &LockedPackage) -> Result<PathBuf> {
+    Ok(dir.join(location(&package.repo)?).join(location(&package.location)?))
+}
+
+/// Copies a file, sharing its blocks where the file system can; one with the same bytes stays.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let digest = |path| File::open(path).and_then(|mut file| Digest::of_reader(&mut file));
+    if to.exists() && digest(to)? == digest(from)? {
+        return Ok(());
+    }
+    let dir = to.parent().context("the target has no directory")?;
+    fs::create_dir_all(dir)?;
+    let mut file = NamedTempFile::new_in(dir)?;
+    let mut source = File::open(from)?;
+    if rustix::fs::ioctl_ficlone(&file, &source).is_err() {
+        io::copy(&mut source, &mut file)?;
+    }
+    persist(file, to)
+}
+
+/// Runs `work` on all items, `jobs` at a time. After a failure no further item is begun, and the failure of
+/// the first item in order is returned.
+fn in_parallel<T: Sync>(jobs: usize, items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(BTreeMap::new());
+    let lock = || failures.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, items.len().max(1)) {
+            scope.spawn(|| {
+                while let Some((i, item)) = {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    items.get(i).map(|item| (i, item))
+                } {
+                    if let Err(error) = work(item) {
+                        next.store(items.len(), Ordering::Relaxed);
+                        lock().insert(i, error);
+                    }
+                }
+            });
+        }
+    });
+    match lock().pop_first() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// A value made when it is first asked for; a failure to make it is not kept.
+struct Lazy<T>(Mutex<Option<Arc<T>>>);
+
+impl<T> Default for Lazy<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Lazy<T> {
+    fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = &*slot {
+            return Ok(value.clone());
+        }
+        let value = Arc::new(make()?);
+        *slot = Some(value.clone());
+        Ok(value)
+    }
+}

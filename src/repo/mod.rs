@@ -5,6 +5,7 @@
 
 pub mod filelists;
 pub mod filter;
+pub mod mirrors;
 pub mod primary;
 pub mod repomd;
 pub mod updateinfo;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Cursor;
+use std::io::{self, Cursor, Write};
 
 use anyhow::{Context, Result, bail};
+use sha2::Digest as _;
 
 use super::location;
 use super::xml::{Node, walk};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 
 /// repomd.xml lists about ten files; half a megabyte would be hundreds.
 const LIMIT: u64 = 1 << 20;
@@ -62,11 +63,53 @@ impl Checksum {
         }
     }
 
+    /// Computes a checksum of the same kind.
+    pub fn hasher(&self) -> ChecksumHasher {
+        match self {
+            Self::Sha256(_) => ChecksumHasher::Sha256(Hasher::new(io::sink())),
+            Self::Sha512(_) => ChecksumHasher::Sha512(sha2::Sha512::new()),
+        }
+    }
+
+    /// Whether it is the checksum of `bytes`.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finish() == *self
+    }
+
     /// Its hex digits.
     pub fn hex(&self) -> String {
         match self {
             Self::Sha256(digest) => digest.hex(),
             Self::Sha512(bytes) => hex::encode(bytes),
+        }
+    }
+}
+
+/// Computes a [`Checksum`] piece by piece.
+pub enum ChecksumHasher {
+    /// `sha256`
+    Sha256(Hasher<io::Sink>),
+    /// `sha512`
+    Sha512(sha2::Sha512),
+}
+
+impl ChecksumHasher {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            // a sink takes everything
+            Self::Sha256(hasher) => hasher.write_all(bytes).unwrap_or_default(),
+            Self::Sha512(hasher) => sha2::Digest::update(hasher, bytes),
+        }
+    }
+
+    /// The checksum of all bytes added.
+    pub fn finish(self) -> Checksum {
+        match self {
+            Self::Sha256(hasher) => Checksum::Sha256(hasher.finish().1),
+            Self::Sha512(hasher) => Checksum::Sha512(hasher.finalize().into()),
         }
     }
 }

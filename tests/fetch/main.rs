@@ -1,0 +1,8 @@
+//! Fetching, judged from outside: repositories made by createrepo_c, keys by gpg, a web server that misbehaves,
+//! and dnf's reading of the same metadata.
+
+mod corpus;
+mod fixture;
+mod metadata;
+mod packages;
+mod server;
