@@ -33,6 +33,7 @@ pub mod install;
 pub mod lock;
 pub mod manifest;
 pub mod package;
+pub mod pkglist;
 pub mod plan;
 pub mod progress;
 pub mod repo;

@@ -1,0 +1,140 @@
+//! The packages of an image: which, from which layer, and how images tell.
+//!
+//! Every image carries the list in a small blob of its own, as a file that `oc adm release info --rpmdb` and
+//! others read too:
+//!
+//! ```text
+//! /usr/share/openshift/base/meta.json
+//! {
+//!   "rpmdb.pkglist": [["NAME", "EPOCH", "VERSION", "RELEASE", "ARCH"], ...],   sorted; EPOCH is "0" when there is none
+//!   "strata.packages": {"NEVRA": {"layer": "node", "replaces": "EVR"}, ...}    ours: where each came from
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::lock::{Action, Lockfile};
+use crate::package::{Evr, Nevra};
+
+/// Where images keep the list, relative to their root.
+pub const META_JSON: &str = "usr/share/openshift/base/meta.json";
+
+/// A set of packages, in which a name may occur with several versions and architectures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackageSet {
+    packages: BTreeMap<Nevra, Origin>,
+}
+
+/// How a package came into an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The layer that brought it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// The version of a lower layer it was put in the place of: what makes it a fast-track, pin or hotfix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Evr>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MetaJson {
+    #[serde(rename = "rpmdb.pkglist")]
+    pkglist: Vec<[String; 5]>,
+    #[serde(rename = "strata.packages", default, skip_serializing_if = "BTreeMap::is_empty")]
+    origins: BTreeMap<String, Origin>,
+}
+
+impl PackageSet {
+    /// The packages a stack of layers has, bottom first. A layer may replace and remove only what is below it.
+    pub fn of_lockfiles(stack: &[Lockfile]) -> Result<Self> {
+        let mut set = Self::default();
+        for lock in stack {
+            set.apply(lock).with_context(|| format!("stacking the packages of layer {}", lock.layer))?;
+        }
+        Ok(set)
+    }
+
+    /// The packages one layer brings, whatever is below it.
+    pub fn of_layer(lock: &Lockfile) -> Self {
+        let brought = lock.packages.iter().filter(|p| p.action != Action::Remove);
+        brought
+            .map(|p| (p.nevra(), Origin { layer: Some(lock.layer.clone()), replaces: p.replaces.clone() }))
+            .collect()
+    }
+
+    fn apply(&mut self, lock: &Lockfile) -> Result<()> {
+        for package in &lock.packages {
+            let gone = match package.action {
+                Action::Install => None,
+                Action::Upgrade => package.replaces.clone(),
+                Action::Remove => Some(package.evr.clone()),
+            };
+            if let Some(evr) = gone {
+                let before = self.packages.len();
+                self.packages.retain(|below, _| below.name != package.name || below.evr != evr);
+                ensure!(
+                    self.packages.len() < before,
+                    "{} is to go away, but the layers below do not have {}-{evr}",
+                    package.name,
+                    package.name
+                );
+            }
+        }
+        self.packages.append(&mut Self::of_layer(lock).packages);
+        Ok(())
+    }
+
+    /// Parses `meta.json`.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let mut meta: MetaJson = serde_json::from_slice(bytes).context("reading meta.json")?;
+        let package = |[name, epoch, version, release, arch]: [String; 5]| {
+            let epoch = epoch.parse().with_context(|| format!("reading the epoch `{epoch}` of {name}"))?;
+            let nevra = Nevra { name, evr: Evr::new(epoch, version, release), arch };
+            let origin = meta.origins.remove(&nevra.to_string()).unwrap_or_default();
+            Ok((nevra, origin))
+        };
+        meta.pkglist.into_iter().map(package).collect::<Result<_>>().context("reading meta.json")
+    }
+
+    /// `meta.json` of these packages: sorted, one line, ended by a newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        let fields = |n: &Nevra| {
+            let evr = &n.evr;
+            [&n.name, &evr.epoch.to_string(), &evr.version, &evr.release, &n.arch].map(String::clone)
+        };
+        let known = self.packages.iter().filter(|(_, origin)| **origin != Origin::default());
+        let meta = MetaJson {
+            pkglist: self.packages.keys().map(fields).collect(),
+            origins: known.map(|(nevra, origin)| (nevra.to_string(), origin.clone())).collect(),
+        };
+        let mut json = serde_json::to_vec(&meta).unwrap_or_else(|_| unreachable!("strings only"));
+        json.push(b'\n');
+        json
+    }
+
+    /// Packages and their origins, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&Nevra, &Origin)> {
+        self.packages.iter()
+    }
+
+    /// Where a package came from, if it is in the set.
+    pub fn origin(&self, nevra: &Nevra) -> Option<&Origin> {
+        self.packages.get(nevra)
+    }
+}
+
+impl FromIterator<(Nevra, Origin)> for PackageSet {
+    /// Leaves out the keys that `rpm --import` stores as packages, as all such lists do.
+    fn from_iter<I: IntoIterator<Item = (Nevra, Origin)>>(packages: I) -> Self {
+        Self { packages: packages.into_iter().filter(|(nevra, _)| nevra.name != "gpg-pubkey").collect() }
+    }
+}
+
+impl FromIterator<Nevra> for PackageSet {
+    fn from_iter<I: IntoIterator<Item = Nevra>>(packages: I) -> Self {
+        packages.into_iter().map(|nevra| (nevra, Origin::default())).collect()
+    }
+}
