@@ -1,0 +1,89 @@
+//! The demo stream's package repositories, made on the spot from a few pages of TOML.
+//!
+//! ```text
+//! OUTDIR/
+//!   RPM-GPG-KEY-demo                        public key the packages are signed with
+//!   2025-02-03/{baseos,appstream,ose}/      first snapshot
+//!     repodata/repomd.xml ...               revision = the repository's own date
+//!     Packages/b/bash-5.1.8-9.el9.ARCH.rpm
+//!   2025-02-10/{baseos,appstream,ose}/      second snapshot: the first, newer packages, advisories
+//! ```
+//!
+//! Names, versions, dependencies, scriptlets and triggers have the shape of RHEL's; what is in the files is
+//! a stand-in. The shell is real: busybox from the machine's own package, so scriptlets and commands run.
+//! A later snapshot keeps the older packages, as the CDN does, because a lockfile goes on naming them.
+//!
+//! The same busybox gives the same bytes: nothing here reads the clock, the host's name or a hash map's order.
+
+mod content;
+mod key;
+mod package;
+mod repodata;
+mod spec;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use content::Busybox;
+use package::Built;
+use spec::Catalogue;
+
+/// The repositories, in the order of the stack; each is one file of [`spec::Catalogue`].
+const CATALOGUES: [(&str, &str); 3] = [
+    ("baseos", include_str!("baseos.toml")),
+    ("appstream", include_str!("appstream.toml")),
+    ("ose", include_str!("ose.toml")),
+];
+
+/// The snapshots' directories. The revisions of their repositories are in the catalogues.
+const SNAPSHOTS: [&str; 2] = ["2025-02-03", "2025-02-10"];
+
+/// Makes the repositories below `out`, replacing what an earlier run left there.
+///
+/// Fails if the machine has no statically linked busybox or `out` can't be written.
+pub fn generate(out: &Path) -> Result<()> {
+    let busybox = Busybox::of_this_machine()?;
+    let signer = key::signer()?;
+    write(&out.join("RPM-GPG-KEY-demo"), key::armored_public_key()?.as_bytes())?;
+    for (repo, text) in CATALOGUES {
+        let catalogue: Catalogue =
+            toml::from_str(text).with_context(|| format!("reading the catalogue {repo}.toml"))?;
+        let mut built = Vec::new();
+        for (number, snapshot) in SNAPSHOTS.iter().enumerate() {
+            for release in catalogue.releases(number) {
+                let package = package::build(&release, &busybox, &signer)
+                    .with_context(|| format!("building {}-{}", release.package.name, release.evr))?;
+                built.push(package);
+            }
+            built.sort_by(|a, b| a.location.cmp(&b.location));
+            let dir = out.join(snapshot).join(repo);
+            write_repo(&dir, &catalogue, number, &built)
+                .with_context(|| format!("writing {}", dir.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one repository of one snapshot.
+fn write_repo(dir: &Path, catalogue: &Catalogue, snapshot: usize, packages: &[Built]) -> Result<()> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).context("removing the repository of an earlier run")?;
+    }
+    for package in packages {
+        write(&dir.join(&package.location), &package.bytes)?;
+    }
+    let advisories = if snapshot == 0 { Vec::new() } else { catalogue.advisories()? };
+    for (name, bytes) in
+        repodata::files(packages, &advisories, catalogue.revisions[snapshot], catalogue.compression)?
+    {
+        write(&dir.join("repodata").join(name), &bytes)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let parent = path.parent().expect("every path written is below the output directory");
+    std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
