@@ -171,14 +171,13 @@ fn listed_requires(header: &PackageMetadata, provides: &[Dependency]) -> Result<
     let paths = header.get_file_paths()?;
     let own: HashSet<_> =
         paths.iter().filter_map(|path| path.to_str()).filter(|path| in_primary(path)).collect();
-    let relation = |dep: &Dependency| dep.flags & (DependencyFlags::LE | DependencyFlags::GE);
+    let key = |dep: &Dependency| (dep.name.clone(), comparison(dep.flags), dep.version.clone());
     let mut listed: Vec<Dependency> = Vec::new();
     for dep in header.get_requires()? {
-        let same = |other: &Dependency| {
-            other.name == dep.name && relation(other) == relation(&dep) && other.version == dep.version
-        };
-        let repeated = listed.iter().any(|other| same(other) && is_pre(other) == is_pre(&dep));
-        let itself = own.contains(dep.name.as_str()) || provides.iter().any(same);
+        // Only the last one of that name counts, so an entry can come back; createrepo_c has it so.
+        let last = listed.iter().rfind(|other| other.name == dep.name);
+        let repeated = last.is_some_and(|last| key(last) == key(&dep) && is_pre(last) == is_pre(&dep));
+        let itself = own.contains(dep.name.as_str()) || provides.iter().any(|other| key(other) == key(&dep));
         if !dep.name.starts_with("rpmlib(") && !repeated && !itself {
             listed.push(dep);
         }

@@ -140,7 +140,8 @@ pub struct File {
     pub group: Option<String>,
     /// File capabilities, `cap_net_raw=ep`.
     pub caps: Option<String>,
-    /// Files of a package that name the same set are one inode.
+    /// Files of a package that name the same set are one inode. Sorted by path, two sets may not interleave:
+    /// rpm 0.30 would write their members interleaved, and rpm(8) then links them all together.
     pub hardlink: Option<String>,
     pub config: Option<Config>,
     pub doc: bool,
