@@ -1,1 +1,322 @@
-//! resolve
+//! Which packages make a layer: the request of a manifest, solved over repository metadata on top of the
+//! packages of the layers below.
+//!
+//! The solver is libsolv with libdnf's settings, so the answer is dnf's for the same request and metadata
+//! with `best=True`, but for one rule: **packages of the layers below stay as they are**. Only an override
+//! or a `remove` entry may change one; where dnf would upgrade or obsolete one to make a request fit, there
+//! is no solution here and the explanation says which entry would allow it.
+//!
+//! [`spec`](mod@spec) turns entries into sets of packages, [`pool`] talks to libsolv, [`explain`] says why
+//! there is no solution, [`why`] why a package is in one.
+
+mod explain;
+mod pool;
+mod rich;
+mod spec;
+mod universe;
+mod why;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+pub use explain::Unsatisfiable;
+use explain::explain;
+pub use pool::BadDependency;
+use pool::{Action, Job, PackageId};
+pub use universe::Source;
+use universe::Universe;
+pub use why::Why;
+
+use crate::package::{Arch, Dependency, Evr, Nevra};
+use crate::plan::{self, Override, OverrideTo, Sourced};
+use crate::repo::{RepoMetadata, RepoPackage};
+
+/// What is to be solved.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The architecture of the layer.
+    pub arch: Arch,
+    /// Repositories the layer may take packages from; the order decides between equals.
+    pub repos: &'a [RepoMetadata],
+    /// Packages of the layers below.
+    pub parents: &'a [Parent],
+    /// What the manifest asks for.
+    pub packages: &'a plan::Packages,
+    /// The local RPMs of overrides, by the path the override names.
+    pub local: &'a BTreeMap<PathBuf, RepoPackage>,
+    /// Packages of the previous lock: kept wherever that is possible.
+    pub favored: &'a BTreeSet<Nevra>,
+    /// Names that are not favored but taken in the newest version that fits the request.
+    pub update: &'a BTreeSet<String>,
+}
+
+/// A package of a layer below.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// The layer that brought it.
+    pub layer: String,
+    /// What it provides and requires.
+    pub package: RepoPackage,
+}
+
+/// What the layer does to the packages it stands on.
+#[derive(Clone, Debug)]
+pub struct Solution<'a> {
+    /// Changes, sorted by NEVRA.
+    pub changes: Vec<Change<'a>>,
+    /// Overrides of packages that are neither below nor in the layer.
+    pub unused_overrides: Vec<&'a Sourced<Override>>,
+}
+
+/// A package added, put in the place of another, or removed.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    /// The package: for a removal that of the layer below.
+    pub package: &'a RepoPackage,
+    /// Where it is from.
+    pub source: Source<'a>,
+    /// What happens with it.
+    pub effect: Effect<'a>,
+    /// The reason.
+    pub why: Why<'a>,
+}
+
+/// What happens with a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// It is added.
+    Install,
+    /// It takes the place of the version of the layers below.
+    Replace(&'a Evr),
+    /// It is removed.
+    Remove,
+}
+
+/// Why there is no solution to give.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request contradicts itself, the metadata or the layers below.
+    #[error(transparent)]
+    Unsatisfiable(#[from] Unsatisfiable),
+    /// The metadata has a mistake.
+    #[error(transparent)]
+    BadDependency(#[from] BadDependency),
+}
+
+/// Who wants a job done.
+#[derive(Clone, Copy, Debug)]
+enum Ask<'a> {
+    Install(&'a Sourced<String>),
+    Override(&'a Sourced<Override>),
+    Remove(&'a Sourced<String>),
+    Update(&'a str),
+    /// The rule that packages of the layers below stay.
+    Stay,
+    /// Settings that cannot contradict anything.
+    Setting,
+}
+
+/// Packages of which several versions may be there: dnf's `installonlypkgs`.
+const INSTALL_ONLY: [&str; 7] = [
+    "kernel",
+    "kernel-PAE",
+    "installonlypkg(kernel)",
+    "installonlypkg(kernel-module)",
+    "installonlypkg(vm)",
+    "multiversion(kernel)",
+    "installonlypkg(livepatch)",
+];
+
+/// Solves a request.
+pub fn solve<'a>(request: &Request<'a>) -> Result<Solution<'a>, Error> {
+    let universe = Universe::new(request)?;
+    let mut jobs = jobs(request, &universe)?;
+    let mut chosen = attempt(&universe, &jobs, request)?;
+    let held_back = held_back(request, &universe, &chosen);
+    if !held_back.is_empty() {
+        jobs.extend(held_back);
+        chosen = attempt(&universe, &jobs, request)?;
+    }
+    let changes = changes(request, &universe, &jobs, &chosen);
+    let names: BTreeSet<&str> = chosen.iter().map(|&id| universe.name(id)).collect();
+    let unused = |o: &&Sourced<Override>| !names.contains(o.value.package.as_str());
+    Ok(Solution { changes, unused_overrides: request.packages.overrides.iter().filter(unused).collect() })
+}
+
+fn attempt<'a>(
+    universe: &Universe<'a>,
+    jobs: &[(Ask<'a>, Job)],
+    request: &Request<'a>,
+) -> Result<Vec<PackageId>, Unsatisfiable> {
+    let (asks, jobs): (Vec<Ask>, Vec<Job>) = jobs.iter().cloned().unzip();
+    universe
+        .pool
+        .solve(&jobs, request.packages.weak_deps)
+        .map_err(|problems| explain(universe, &asks, &jobs, &problems))
+}
+
+/// The request as libsolv's jobs. Finds every entry that names nothing before giving up.
+fn jobs<'a>(request: &Request<'a>, universe: &Universe<'a>) -> Result<Vec<(Ask<'a>, Job)>, Unsatisfiable> {
+    let mut jobs = vec![
+        (Ask::Setting, Job { action: Action::Multiversion, packages: universe.providing(&INSTALL_ONLY) }),
+        (Ask::Setting, Job { action: Action::Favor, packages: favored(request, universe) }),
+    ];
+    let mut leaving: BTreeSet<PackageId> = BTreeSet::new();
+    let mut failed = Vec::new();
+    for entry in &request.packages.remove {
+        match universe.parents_named(&entry.value) {
+            Ok(packages) if !packages.is_empty() => {
+                leaving.extend(&packages);
+                jobs.push((Ask::Remove(entry), Job { action: Action::Erase, packages }));
+            }
+            Ok(_) => failed.push(explain::nothing_to_remove(universe, entry)),
+            Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
+        }
+    }
+    for entry in &request.packages.overrides {
+        let parents = universe.parents(&entry.value.package);
+        let candidates = universe.available(&entry.value.package);
+        if candidates.is_empty() {
+            failed.push(explain::no_such_override(universe, entry));
+        } else if !parents.is_empty() && !is_in_place(universe, &parents, &entry.value) {
+            leaving.extend(&parents);
+            jobs.push((Ask::Override(entry), Job { action: Action::Erase, packages: parents }));
+            jobs.push((Ask::Override(entry), Job { action: Action::Install, packages: candidates }));
+        }
+    }
+    for id in universe.all_parents().filter(|id| !leaving.contains(id)) {
+        jobs.push((Ask::Stay, Job { action: Action::Lock, packages: vec![id] }));
+    }
+    for entry in &request.packages.install {
+        match universe.candidates(&entry.value) {
+            Ok(groups) if groups.is_empty() => failed.push(explain::no_such_package(universe, entry)),
+            Ok(groups) => jobs.extend(install_jobs(universe, entry, groups, &leaving)),
+            Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(jobs),
+        false => Err(Unsatisfiable::new(failed)),
+    }
+}
+
+/// A job for each group of candidates that no staying package of the layers below fulfils already.
+fn install_jobs<'a>(
+    universe: &Universe<'a>,
+    entry: &'a Sourced<String>,
+    groups: Vec<Vec<PackageId>>,
+    leaving: &BTreeSet<PackageId>,
+) -> Vec<(Ask<'a>, Job)> {
+    let stays = |id: &PackageId| universe.is_parent(*id) && !leaving.contains(id);
+    groups
+        .into_iter()
+        .filter(|group| !group.iter().any(stays))
+        .map(|group| group.into_iter().filter(|id| !leaving.contains(id)).collect())
+        .map(|packages| (Ask::Install(entry), Job { action: Action::Install, packages }))
+        .collect()
+}
+
+/// Whether the layers below have just what the override wants. A local file always replaces.
+fn is_in_place(universe: &Universe, parents: &[PackageId], wanted: &Override) -> bool {
+    match &wanted.to {
+        OverrideTo::Version(evr) => parents.iter().all(|&id| is_version(&universe.package(id).nevra.evr, evr)),
+        OverrideTo::File(_) => false,
+    }
+}
+
+/// Whether a package's EVR is the one asked for, in which the release may be left out.
+fn is_version(evr: &Evr, wanted: &Evr) -> bool {
+    let evr = match wanted.release.is_empty() {
+        true => &Evr { release: String::new(), ..evr.clone() },
+        false => evr,
+    };
+    evr.rpm_cmp(wanted).is_eq()
+}
+
+fn favored(request: &Request, universe: &Universe) -> Vec<PackageId> {
+    let keep = |nevra: &Nevra| request.favored.contains(nevra) && !request.update.contains(&nevra.name);
+    universe.all_available().filter(|&id| keep(&universe.package(id).nevra)).collect()
+}
+
+/// Jobs for packages that should be updated, yet are not the newest because a favored one wants the old.
+fn held_back<'a>(
+    request: &Request<'a>,
+    universe: &Universe<'a>,
+    chosen: &[PackageId],
+) -> Vec<(Ask<'a>, Job)> {
+    let added = |name: &str| {
+        chosen.iter().copied().find(|&id| !universe.is_parent(id) && universe.name(id) == name)
+    };
+    let job = |name: &'a String| {
+        let evr = &universe.package(added(name)?).nevra.evr;
+        let candidates = universe.available(name);
+        let newer = candidates.iter().any(|&id| universe.package(id).nevra.evr.rpm_cmp(evr).is_gt());
+        newer.then_some((Ask::Update(name), Job { action: Action::Install, packages: candidates }))
+    };
+    request.update.iter().filter_map(job).collect()
+}
+
+fn changes<'a>(
+    request: &Request<'a>,
+    universe: &Universe<'a>,
+    jobs: &[(Ask<'a>, Job)],
+    chosen: &[PackageId],
+) -> Vec<Change<'a>> {
+    let mut gone: Vec<PackageId> =
+        universe.all_parents().filter(|id| chosen.binary_search(id).is_err()).collect();
+    gone.sort_by_key(|&id| std::cmp::Reverse(&universe.package(id).nevra));
+    let reasons = why::reasons(request, universe, jobs, chosen);
+    let mut changes = Vec::new();
+    for (id, why) in reasons {
+        let replaced = gone.iter().position(|&old| universe.name(old) == universe.name(id));
+        let effect = match replaced {
+            Some(index) => Effect::Replace(&universe.package(gone.remove(index)).nevra.evr),
+            None => Effect::Install,
+        };
+        changes.push(Change { package: universe.package(id), source: universe.source(id), effect, why });
+    }
+    for id in gone {
+        let why = why::removal(request, universe, id);
+        changes.push(Change {
+            package: universe.package(id),
+            source: universe.source(id),
+            effect: Effect::Remove,
+            why,
+        });
+    }
+    changes.sort_by_key(|change| &change.package.nevra);
+    changes
+}
+
+/// Whether solving needs to know every file of every package: some dependency or entry is a path that
+/// `primary.xml` does not list (createrepo_c lists `/etc/`, anything with `bin/`, and `/usr/lib/sendmail`).
+pub fn needs_filelists<'p>(
+    packages: &plan::Packages,
+    metadata: impl IntoIterator<Item = &'p RepoPackage>,
+) -> bool {
+    let beyond = |path: &str| {
+        path.starts_with('/')
+            && !(path.starts_with("/etc/") || path.contains("bin/") || path == "/usr/lib/sendmail")
+    };
+    let dependency_beyond = |dependency: &Dependency| match dependency.is_rich() {
+        true => rich::Rich::parse(&dependency.name)
+            .is_ok_and(|rich| rich.leaves().iter().any(|leaf| beyond(&leaf.name))),
+        false => beyond(&dependency.name),
+    };
+    let package_beyond = |package: &RepoPackage| {
+        let kinds = [
+            &package.requires,
+            &package.conflicts,
+            &package.recommends,
+            &package.suggests,
+            &package.supplements,
+            &package.enhances,
+        ];
+        kinds.into_iter().flatten().any(dependency_beyond)
+    };
+    packages.install.iter().any(|entry| spec::is_path(&entry.value) && (beyond(&entry.value) || spec::is_glob(&entry.value)))
+        || metadata.into_iter().any(package_beyond)
+}
+
+#[cfg(test)]
+mod tests;
