@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::Ask;
 use super::pool::{Job, PackageId, Rule};
 use super::spec::{self, Form};
 use super::universe::{Hidden, Source, Universe};
-use super::Ask;
 use crate::package::Nevra;
 use crate::plan::{Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
@@ -87,7 +87,10 @@ impl Tree {
 
 /// An entry that dnf's rules cannot read.
 pub fn bad_entry(entry: &Sourced<String>, reason: &str) -> Problem {
-    Problem { trees: vec![Tree::leaf(format!("{} has `{}`: {reason}", entry.origin, entry.value))], advice: vec![] }
+    Problem {
+        trees: vec![Tree::leaf(format!("{} has `{}`: {reason}", entry.origin, entry.value))],
+        advice: vec![],
+    }
 }
 
 /// An `install` entry that names nothing.
@@ -159,7 +162,8 @@ struct Story<'s, 'a> {
     asks: &'s [Ask<'a>],
     jobs: &'s [Job],
     rules: &'s [Rule],
-    told: BTreeSet<PackageId>,
+    /// Indexes of rules: each is told once.
+    told: BTreeSet<usize>,
     advice: Vec<String>,
 }
 
@@ -167,23 +171,23 @@ impl Story<'_, '_> {
     fn trees(&mut self) -> Vec<Tree> {
         let mut trees = Vec::new();
         let mut staying = Vec::new();
-        let jobs: BTreeSet<usize> =
-            self.rules.iter().filter_map(|rule| if let Rule::Job(job) = rule { Some(*job) } else { None }).collect();
-        for job in jobs {
-            match self.asked(job) {
-                Some(text) => {
-                    let branches = self.packages(&self.jobs[job].packages);
-                    trees.push(Tree { text, branches });
-                }
-                None => staying.extend(&self.jobs[job].packages),
+        let mut jobs = BTreeSet::new();
+        for rule in self.rules {
+            match *rule {
+                Rule::Job(job) if !jobs.insert(job) => {}
+                Rule::Job(job) => match self.asked(job) {
+                    Some(text) => {
+                        let branches = self.packages(&self.jobs[job].packages);
+                        trees.push(Tree { text, branches });
+                    }
+                    None => staying.extend(&self.jobs[job].packages),
+                },
+                Rule::Stays(id) => staying.push(id),
+                _ => {}
             }
         }
         for id in staying {
-            let text = format!("{} stays", self.named(id));
-            let branches = self.packages(&[id]);
-            if !branches.is_empty() {
-                trees.push(Tree { text, branches });
-            }
+            trees.extend(self.packages(&[id]));
         }
         trees
     }
@@ -199,15 +203,15 @@ impl Story<'_, '_> {
         })
     }
 
-    /// What stands against each of the packages. A package is told once.
+    /// What stands against each of the packages.
     fn packages(&mut self, packages: &[PackageId]) -> Vec<Tree> {
         let mut branches = Vec::new();
         for &id in packages {
-            if !self.told.insert(id) {
-                continue;
-            }
-            for rule in self.rules {
-                branches.extend(self.against(id, rule));
+            for index in 0..self.rules.len() {
+                if !self.told.contains(&index) && concerns(&self.rules[index], id) {
+                    self.told.insert(index);
+                    branches.extend(self.against(id, &self.rules[index]));
+                }
             }
         }
         let more = branches.len().saturating_sub(MAX_BRANCHES);
@@ -218,46 +222,42 @@ impl Story<'_, '_> {
         branches
     }
 
-    /// What `rule` has against `id`, if anything.
+    /// What `rule`, which concerns `id`, has against it.
     fn against(&mut self, id: PackageId, rule: &Rule) -> Option<Tree> {
         let pool = &self.universe.pool;
         match *rule {
-            Rule::NothingProvides(package, dependency) if package == id => {
-                let wanted = pool.text(dependency);
-                let text = format!("{} requires {wanted}, which nothing provides", self.named(id));
-                let name = spec::capability(&wanted).map_or(wanted, |capability| capability.name);
-                let hidden = hidden_providers(self.universe, &name);
-                let there = versions(self.universe, &name);
-                let there = there.into_iter().map(|nevra| Tree::leaf(format!("{nevra} does not fit")));
-                Some(Tree { text, branches: hidden.into_iter().chain(there).collect() })
-            }
-            Rule::Requires(package, dependency) if package == id => {
+            Rule::NothingProvides(_, dependency) => Some(self.nothing_provides(id, &pool.text(dependency))),
+            Rule::Requires(_, dependency) => {
                 let text = format!("{} requires {}", self.named(id), pool.text(dependency));
-                let providers = pool.providers(dependency);
-                Some(Tree { text, branches: self.packages(&providers) })
+                let branches = self.packages(&pool.providers(dependency));
+                Some(Tree { text, branches })
             }
-            Rule::SameName(a, b) if a == id || b == id => self.beside(id, if a == id { b } else { a }),
-            Rule::Conflicts(a, b, dependency) if a == id || b == id => {
-                let other = if a == id { b } else { a };
-                let text = match a == id {
-                    true => format!("{} conflicts with {}: {}", self.named(a), pool.text(dependency), self.named(b)),
-                    false => format!("{} is in conflict with {}", self.named(b), self.named(a)),
-                };
-                self.advise_removal(other);
-                Some(Tree::leaf(text))
+            Rule::SameName(a, b) => self.beside(id, if a == id { b } else { a }),
+            Rule::Conflicts(a, b, dependency) => {
+                self.advise_removal(if a == id { b } else { a });
+                let (first, second) = (self.named(a), self.named(b));
+                Some(Tree::leaf(format!("{first} conflicts with {}: {second}", pool.text(dependency))))
             }
-            Rule::Obsoletes(a, b, dependency) if a == id => {
-                self.advise_removal(b);
-                Some(Tree::leaf(format!("{} obsoletes {}: {}", self.named(a), pool.text(dependency), self.named(b))))
+            Rule::Obsoletes(a, b, dependency) => {
+                self.advise_removal(if a == id { b } else { a });
+                let (first, second) = (self.named(a), self.named(b));
+                Some(Tree::leaf(format!("{first} obsoletes {}: {second}", pool.text(dependency))))
             }
-            Rule::Obsoletes(a, b, _) if b == id => {
-                Some(Tree::leaf(format!("{} is obsoleted by {}", self.named(b), self.named(a))))
-            }
-            Rule::NotInstallable(package) if package == id => {
+            Rule::NotInstallable(_) => {
                 Some(Tree::leaf(format!("{} cannot be installed on this architecture", self.named(id))))
             }
-            _ => None,
+            Rule::Job(_) | Rule::Stays(_) => None,
         }
+    }
+
+    fn nothing_provides(&self, id: PackageId, dependency: &str) -> Tree {
+        let text = format!("{} requires {dependency}, which nothing provides", self.named(id));
+        let name =
+            spec::capability(dependency).map_or_else(|| dependency.to_owned(), |capability| capability.name);
+        let mut branches = hidden_providers(self.universe, &name);
+        let others = versions(self.universe, &name);
+        branches.extend(others.into_iter().map(|nevra| Tree::leaf(format!("{nevra} does not fit"))));
+        Tree { text, branches }
     }
 
     fn beside(&mut self, id: PackageId, other: PackageId) -> Option<Tree> {
@@ -289,6 +289,15 @@ impl Story<'_, '_> {
             Source::File(path) => format!("{nevra} ({})", path.display()),
             Source::Repo(_) => nevra.to_string(),
         }
+    }
+}
+
+/// Whether a rule is about a package, as the one that requires or one of two that exclude each other.
+fn concerns(rule: &Rule, id: PackageId) -> bool {
+    match *rule {
+        Rule::Job(_) | Rule::Stays(_) => false,
+        Rule::NothingProvides(a, _) | Rule::Requires(a, _) | Rule::NotInstallable(a) => a == id,
+        Rule::SameName(a, b) | Rule::Conflicts(a, b, _) | Rule::Obsoletes(a, b, _) => a == id || b == id,
     }
 }
 

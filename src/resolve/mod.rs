@@ -219,7 +219,9 @@ fn install_jobs<'a>(
 /// Whether the layers below have just what the override wants. A local file always replaces.
 fn is_in_place(universe: &Universe, parents: &[PackageId], wanted: &Override) -> bool {
     match &wanted.to {
-        OverrideTo::Version(evr) => parents.iter().all(|&id| is_version(&universe.package(id).nevra.evr, evr)),
+        OverrideTo::Version(evr) => {
+            parents.iter().all(|&id| is_version(&universe.package(id).nevra.evr, evr))
+        }
         OverrideTo::File(_) => false,
     }
 }
@@ -244,9 +246,8 @@ fn held_back<'a>(
     universe: &Universe<'a>,
     chosen: &[PackageId],
 ) -> Vec<(Ask<'a>, Job)> {
-    let added = |name: &str| {
-        chosen.iter().copied().find(|&id| !universe.is_parent(id) && universe.name(id) == name)
-    };
+    let added =
+        |name: &str| chosen.iter().copied().find(|&id| !universe.is_parent(id) && universe.name(id) == name);
     let job = |name: &'a String| {
         let evr = &universe.package(added(name)?).nevra.evr;
         let candidates = universe.available(name);
@@ -314,7 +315,10 @@ pub fn needs_filelists<'p>(
         ];
         kinds.into_iter().flatten().any(dependency_beyond)
     };
-    packages.install.iter().any(|entry| spec::is_path(&entry.value) && (beyond(&entry.value) || spec::is_glob(&entry.value)))
+    packages
+        .install
+        .iter()
+        .any(|entry| spec::is_path(&entry.value) && (beyond(&entry.value) || spec::is_glob(&entry.value)))
         || metadata.into_iter().any(package_beyond)
 }
 

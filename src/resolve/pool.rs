@@ -64,6 +64,8 @@ pub struct Job {
 pub enum Rule {
     /// The job with this index.
     Job(usize),
+    /// A package that is there already stays.
+    Stays(PackageId),
     /// A package requires what no package provides.
     NothingProvides(PackageId, DependencyId),
     /// A package requires what others provide.
@@ -413,13 +415,14 @@ impl<'p> Solver<'p> {
     fn rule(&self, rule: ffi::Id) -> Option<Rule> {
         let (mut from, mut to, mut dependency) = (0, 0, 0);
         // SAFETY: the solver is live and `rule` came from it.
-        let kind = unsafe {
-            ffi::solver_ruleinfo(self.raw.as_ptr(), rule, &mut from, &mut to, &mut dependency)
-        };
+        let kind =
+            unsafe { ffi::solver_ruleinfo(self.raw.as_ptr(), rule, &mut from, &mut to, &mut dependency) };
         let dependency = DependencyId(dependency);
         let (a, b) = (PackageId::of(from), PackageId::of(to));
         Some(match kind {
-            ffi::SolverRuleinfo_SOLVER_RULE_JOB | ffi::SolverRuleinfo_SOLVER_RULE_JOB_UNSUPPORTED => self.job(rule)?,
+            ffi::SolverRuleinfo_SOLVER_RULE_JOB | ffi::SolverRuleinfo_SOLVER_RULE_JOB_UNSUPPORTED => {
+                self.job(rule)?
+            }
             // the job's own rule, of which this one is the "best version" part
             ffi::SolverRuleinfo_SOLVER_RULE_BEST => self.job(to)?,
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_NOTHING_PROVIDES_DEP => Rule::NothingProvides(a?, dependency),
@@ -431,7 +434,10 @@ impl<'p> Solver<'p> {
             | ffi::SolverRuleinfo_SOLVER_RULE_PKG_IMPLICIT_OBSOLETES
             | ffi::SolverRuleinfo_SOLVER_RULE_PKG_INSTALLED_OBSOLETES => Rule::Obsoletes(a?, b?, dependency),
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_NOT_INSTALLABLE => Rule::NotInstallable(a?),
-            // update, feature, choice and learnt rules restate the ones above
+            ffi::SolverRuleinfo_SOLVER_RULE_UPDATE | ffi::SolverRuleinfo_SOLVER_RULE_FEATURE => {
+                Rule::Stays(a?)
+            }
+            // choice and learnt rules restate the ones above
             _ => return None,
         })
     }

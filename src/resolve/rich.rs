@@ -16,9 +16,8 @@ pub enum Rich {
     Joined(Operator, Box<Rich>, Box<Rich>),
 }
 
-/// What joins two dependencies.
+/// What joins two dependencies; the names are rpm's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "rpm's own names")]
 pub enum Operator {
     And,
     Or,
@@ -122,7 +121,9 @@ impl<'t> Parser<'t> {
             let operator = self.operator()?;
             let fits = match operators[..] {
                 [] => operator != Operator::Else,
-                [.., last] if operator == Operator::Else => operators.len() == 1 && Operator::takes_else(last),
+                [.., last] if operator == Operator::Else => {
+                    operators.len() == 1 && Operator::takes_else(last)
+                }
                 [.., last] => operator == last && operator.chains(),
             };
             if !fits {
@@ -178,7 +179,10 @@ impl<'t> Parser<'t> {
     fn operator(&mut self) -> Result<Operator, ParseRichError> {
         let start = self.at;
         let operator = Operator::parse(self.word());
-        operator.ok_or(ParseRichError::Expected { expected: "and, or, if, unless, else, with, without", at: start })
+        operator.ok_or(ParseRichError::Expected {
+            expected: "and, or, if, unless, else, with, without",
+            at: start,
+        })
     }
 
     /// Takes everything up to white space, a comma or a parenthesis that was not opened in the word.
@@ -226,9 +230,11 @@ impl<'t> Parser<'t> {
 /// Joins `a op b op c` as `a op (b op c)`; there is one operand more than operators.
 fn join_right(mut operands: Vec<Rich>, operators: Vec<Operator>) -> Rich {
     let last = operands.pop().expect("a parenthesis holds two operands at least");
-    operands.into_iter().zip(operators).rev().fold(last, |right, (left, operator)| {
-        Rich::Joined(operator, Box::new(left), Box::new(right))
-    })
+    operands
+        .into_iter()
+        .zip(operators)
+        .rev()
+        .fold(last, |right, (left, operator)| Rich::Joined(operator, Box::new(left), Box::new(right)))
 }
 
 #[cfg(test)]
@@ -263,9 +269,20 @@ mod tests {
     #[test]
     fn refuses_what_rpm_refuses() {
         let deep = "(".repeat(100_000);
-        for text in
-            ["", "(", "()", "(a)", "(a or)", "(a or b", "(a or b))", "(a or b and c)", "(a else b)", "(a nor b)", "(a >= or b)", &deep]
-        {
+        for text in [
+            "",
+            "(",
+            "()",
+            "(a)",
+            "(a or)",
+            "(a or b",
+            "(a or b))",
+            "(a or b and c)",
+            "(a else b)",
+            "(a nor b)",
+            "(a >= or b)",
+            &deep,
+        ] {
             assert!(Rich::parse(text).is_err(), "{text:.20}");
         }
     }

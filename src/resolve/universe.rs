@@ -190,7 +190,11 @@ impl<'a> Universe<'a> {
         }
         let found = self.with_capability(text)?;
         if !found.is_empty() {
-            return Ok(if spec::is_glob(text) && !spec::is_path(text) { self.by_name(found) } else { vec![found] });
+            return Ok(if spec::is_glob(text) && !spec::is_path(text) {
+                self.by_name(found)
+            } else {
+                vec![found]
+            });
         }
         if spec::is_path(text) {
             let path = Pattern::new(text)?;

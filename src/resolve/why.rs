@@ -58,8 +58,11 @@ pub fn reasons<'a>(
     }
     for (ask, job) in jobs {
         if let (Ask::Install(_), Action::Install) = (ask, job.action) {
-            let picked: Vec<_> = job.packages.iter().filter(|id| search.is_unexplained(**id)).collect();
-            picked.into_iter().for_each(|&id| drop(search.found.insert(id, Why::Requested)));
+            for &id in &job.packages {
+                if search.is_unexplained(id) {
+                    search.found.insert(id, Why::Requested);
+                }
+            }
         }
     }
     let mut level: Vec<PackageId> = search.found.keys().copied().collect();
@@ -121,7 +124,8 @@ impl<'a> Search<'_, 'a> {
                 }
             }
         }
-        let left: Vec<PackageId> = self.chosen.iter().copied().filter(|&id| self.is_unexplained(id)).collect();
+        let left: Vec<PackageId> =
+            self.chosen.iter().copied().filter(|&id| self.is_unexplained(id)).collect();
         for id in left {
             let supplemented = universe.package(id).supplements.iter().flat_map(|d| self.present(d));
             if let Some(name) = supplemented.map(|other| universe.name(other)).min() {
@@ -157,7 +161,9 @@ impl<'a> Search<'_, 'a> {
     }
 
     fn is_unexplained(&self, id: PackageId) -> bool {
-        !self.universe.is_parent(id) && self.chosen.binary_search(&id).is_ok() && !self.found.contains_key(&id)
+        !self.universe.is_parent(id)
+            && self.chosen.binary_search(&id).is_ok()
+            && !self.found.contains_key(&id)
     }
 }
 
