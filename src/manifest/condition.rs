@@ -14,19 +14,12 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::rules::Objection;
+use super::diagnostic::{Fault, Objection, similar};
 use super::variables::Variables;
 use crate::package::Evr;
 
-/// What is wrong with a condition, and where.
-#[derive(Debug)]
-pub struct Malformed {
-    pub part: Range<usize>,
-    pub objection: Objection,
-}
-
 /// Decides a condition.
-pub fn holds(condition: &str, variables: &Variables) -> Result<bool, Malformed> {
+pub fn holds(condition: &str, variables: &Variables) -> Result<bool, Fault> {
     let mut parser = Parser { text: condition, tokens: tokens(condition)?, next: 0, variables, depth: 0 };
     let answer = parser.or()?;
     match parser.peek() {
@@ -50,7 +43,7 @@ const SIGNS: [&str; 11] = ["==", "!=", "<=", ">=", "&&", "||", "<", ">", "!", "(
 /// Parentheses and `!` nest at most this deep: nobody's condition does, and the parser recurses.
 const MAX_DEPTH: usize = 32;
 
-fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, Malformed> {
+fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, Fault> {
     let mut tokens = Vec::new();
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
@@ -60,7 +53,7 @@ fn tokens(text: &str) -> Result<Vec<(Token<'_>, Range<usize>)>, Malformed> {
             continue;
         }
         let (token, length) =
-            token(rest, c).map_err(|(objection, length)| Malformed { part: at..at + length, objection })?;
+            token(rest, c).map_err(|(objection, length)| Fault { part: at..at + length, objection })?;
         tokens.push((token, at..at + length));
         at += length;
     }
@@ -89,10 +82,10 @@ fn token(rest: &str, first: char) -> Result<(Token<'_>, usize), (Objection, usiz
 fn objection_to(c: char) -> Objection {
     let objection = Objection::new(format!("`{c}` is not part of a condition"));
     match c {
-        '=' => objection.help("write `==` to compare"),
-        '&' => objection.help("write `&&`"),
-        '|' => objection.help("write `||`"),
-        '$' => objection.help("name the variable without `$`"),
+        '=' => objection.hint("write `==` to compare"),
+        '&' => objection.hint("write `&&`"),
+        '|' => objection.hint("write `||`"),
+        '$' => objection.hint("name the variable without `$`"),
         _ => objection,
     }
 }
@@ -122,18 +115,26 @@ impl<'t> Parser<'t> {
         self.tokens.get(self.next).map_or(end..end, |(_, part)| part.clone())
     }
 
-    fn unexpected(&self, expected: &str) -> Malformed {
+    fn unexpected(&self, expected: &str) -> Fault {
         let part = self.place();
         let objection = match &self.text[part.clone()] {
             "" => Objection::new(format!("the condition ends where {expected} should follow")),
-            "and" => Objection::new("`and` is not an operator").help("write `&&`"),
-            "or" => Objection::new("`or` is not an operator").help("write `||`"),
+            "and" => Objection::new("`and` is not an operator").hint("write `&&`"),
+            "or" => Objection::new("`or` is not an operator").hint("write `||`"),
             found => Objection::new(format!("found `{found}`, expected {expected}")),
         };
-        Malformed { part, objection }
+        Fault { part, objection }
     }
 
-    fn or(&mut self) -> Result<bool, Malformed> {
+    /// A word that is like no variable is perhaps a text.
+    fn advise(&self, name: &str, unknown: Objection) -> Objection {
+        match similar(name, self.variables.names()) {
+            Some(_) => unknown,
+            None => unknown.hint(format!("a text is put in quotes: '{name}'")),
+        }
+    }
+
+    fn or(&mut self) -> Result<bool, Fault> {
         let mut answer = self.and()?;
         while self.accept("||") {
             answer |= self.and()?;
@@ -141,7 +142,7 @@ impl<'t> Parser<'t> {
         Ok(answer)
     }
 
-    fn and(&mut self) -> Result<bool, Malformed> {
+    fn and(&mut self) -> Result<bool, Fault> {
         let mut answer = self.not()?;
         while self.accept("&&") {
             answer &= self.not()?;
@@ -149,10 +150,10 @@ impl<'t> Parser<'t> {
         Ok(answer)
     }
 
-    fn not(&mut self) -> Result<bool, Malformed> {
+    fn not(&mut self) -> Result<bool, Fault> {
         if self.depth == MAX_DEPTH {
             let objection = Objection::new(format!("more than {MAX_DEPTH} nested parentheses or `!`"));
-            return Err(Malformed { part: self.place(), objection });
+            return Err(Fault { part: self.place(), objection });
         }
         self.depth += 1;
         let answer = if self.accept("!") {
@@ -170,7 +171,7 @@ impl<'t> Parser<'t> {
         Ok(answer)
     }
 
-    fn comparison(&mut self) -> Result<bool, Malformed> {
+    fn comparison(&mut self) -> Result<bool, Fault> {
         let place = self.place();
         let left = self.operand()?;
         let sign = match self.peek() {
@@ -192,7 +193,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    fn operand(&mut self) -> Result<&'t str, Malformed> {
+    fn operand(&mut self) -> Result<&'t str, Fault> {
         let part = self.place();
         let value = match self.peek() {
             Some(Token::Literal(text)) => text,
@@ -200,33 +201,31 @@ impl<'t> Parser<'t> {
             Some(Token::Word("and" | "or")) | Some(Token::Sign(_)) | None => {
                 return Err(self.unexpected("a variable or a value"));
             }
-            Some(Token::Word(name)) => self.variables.get(name).map_err(|mut objection| {
-                let quoted = format!("a text is put in quotes: '{name}'");
-                objection.help =
-                    Some(objection.help.map_or(quoted.clone(), |help| format!("{help}; {quoted}")));
-                Malformed { part, objection }
-            })?,
+            Some(Token::Word(name)) => self
+                .variables
+                .get(name)
+                .map_err(|unknown| Fault { part, objection: self.advise(name, unknown) })?,
         };
         self.next += 1;
         Ok(value)
     }
 }
 
-fn truth(value: &str, part: Range<usize>) -> Result<bool, Malformed> {
-    value.parse().map_err(|_| Malformed {
+fn truth(value: &str, part: Range<usize>) -> Result<bool, Fault> {
+    value.parse().map_err(|_| Fault {
         part,
         objection: Objection::new(format!("`{value}` is neither true nor false"))
-            .help("compare it: `NAME == 'value'`"),
+            .hint("compare it: `NAME == 'value'`"),
     })
 }
 
-fn version(value: &str, part: Range<usize>) -> Result<Evr, Malformed> {
+fn version(value: &str, part: Range<usize>) -> Result<Evr, Fault> {
     if value.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(Evr::new(0, value, ""));
     }
     let objection =
-        Objection::new(format!("`{value}` is not a version")).help("compare texts with `==` or `!=`");
-    Err(Malformed { part, objection })
+        Objection::new(format!("`{value}` is not a version")).hint("compare texts with `==` or `!=`");
+    Err(Fault { part, objection })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What is done to the rootfs after the packages: files, users, units, scripts.
 
+use super::diagnostic::Objection;
 use super::packages::{conflict, push_new, push_once};
 use super::reader::{Item, Table, Text};
-use super::rules::{self, Objection};
+use super::rules;
 use crate::plan::{Configuration, File, FileContent, Group, Kernel, Script, Sourced, Symlink, User};
 
 const GROUP_KEYS: &[&str] = &["name", "gid", "members"];
@@ -26,11 +27,9 @@ impl Configuration {
         }
         self.add_files(table);
         self.add_units(table);
-        self.sysusers.extend(lines(table, "sysusers", rules::one_line));
-        self.tmpfiles.extend(lines(table, "tmpfiles", rules::one_line));
-        for text in table.texts("kargs").into_iter().filter_map(|text| text.checked(rules::kernel_argument)) {
-            self.kargs.push(text.sourced());
-        }
+        add_texts(&mut self.sysusers, table, "sysusers", rules::one_line);
+        add_texts(&mut self.tmpfiles, table, "tmpfiles", rules::one_line);
+        add_texts(&mut self.kargs, table, "kargs", rules::kernel_argument);
         if let Some(item) = table.get("kernel") {
             self.add_kernel(&item);
         }
@@ -62,6 +61,7 @@ impl Configuration {
             }
         }
         for table in table.tables("remove", &["path", "reason"]) {
+            // for the reader of the manifest only
             table.text("reason");
             self.removals
                 .extend(required(&table, "path", rules::rootfs_glob).map(|path| table.sourced(path)));
@@ -112,8 +112,10 @@ fn optional(table: &Table, key: &'static str, default: &str, rule: Rule) -> Opti
     }
 }
 
-fn lines(table: &Table, key: &'static str, rule: Rule) -> Vec<Sourced<String>> {
-    table.texts(key).into_iter().filter_map(|text| text.checked(rule)).map(|text| text.sourced()).collect()
+fn add_texts(list: &mut Vec<Sourced<String>>, table: &Table, key: &'static str, rule: Rule) {
+    for text in table.texts(key).into_iter().filter_map(|text| text.checked(rule)) {
+        push_once(list, &text);
+    }
 }
 
 fn units<'a>(table: &Table<'a>, key: &'static str) -> impl Iterator<Item = Text<'a>> {
@@ -165,20 +167,17 @@ fn file_content(table: &Table) -> Option<FileContent> {
         [None, None, Some(append)] => Some(FileContent::Append(body(&append, expand)?)),
         [None, Some(source), None] => {
             if let Some(item) = table.get("expand").filter(|_| expand) {
-                item.report(
-                    "variables are not expanded in a `source` file",
-                    Some("write `content`".to_owned()),
-                );
+                item.report("variables are not expanded in a `source` file");
             }
             Some(FileContent::Source(source.text()?.existing_file()?))
         }
         [None, None, None] => {
-            table.report("the file has no `content`, `source` or `append`", None);
+            table.report("the file has no `content`, `source` or `append`");
             None
         }
         _ => {
-            let help = "keep one of `content`, `source` and `append`";
-            table.report("the file's content is given more than once", Some(help.to_owned()));
+            let objection = Objection::new("the file's content is given more than once");
+            table.report(objection.hint("keep one of `content`, `source` and `append`"));
             None
         }
     }
@@ -209,14 +208,14 @@ fn script_body(table: &Table) -> Option<String> {
             let source = source.text()?;
             let path = source.existing_file()?;
             let text = std::fs::read_to_string(&path);
-            text.map_err(|e| source.report(format!("reading {}: {e}", path.display()), None)).ok()
+            text.map_err(|e| source.report(format!("reading {}: {e}", path.display()))).ok()
         }
         (None, None) => {
-            table.report("the script has neither `body` nor `source`", None);
+            table.report("the script has neither `body` nor `source`");
             None
         }
         (Some(_), Some(_)) => {
-            table.report("the script has both `body` and `source`", Some("keep one of them".to_owned()));
+            table.report(Objection::new("the script has both `body` and `source`").hint("keep one of them"));
             None
         }
     }

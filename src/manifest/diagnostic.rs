@@ -64,68 +64,109 @@ impl Source {
     }
 }
 
-/// One mistake, shown by miette.
+/// What is wrong with something, and what to do about it.
+#[derive(Debug, PartialEq)]
+pub struct Objection {
+    pub message: String,
+    hint: Option<String>,
+}
+
+impl Objection {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: printable(&message.into()), hint: None }
+    }
+
+    /// Says what to do.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(printable(&hint.into())), ..self }
+    }
+
+    /// Names the candidate that `word` is a slip of, or else lists them all.
+    pub fn suggest<'c>(self, word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Self {
+        let candidates: Vec<_> = candidates.into_iter().collect();
+        let list: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
+        match similar(word, candidates) {
+            Some(similar) => self.hint(format!("did you mean `{similar}`?")),
+            None if list.is_empty() => self,
+            None => self.hint(format!("expected one of {}", list.join(", "))),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Objection {
+    fn from(message: T) -> Self {
+        Objection::new(message)
+    }
+}
+
+/// An objection to a part of a text.
+#[derive(Debug)]
+pub struct Fault {
+    /// In bytes of the text.
+    pub part: Range<usize>,
+    pub objection: Objection,
+}
+
+/// One mistake, the text around it drawn by miette.
 #[derive(Debug)]
 pub struct Mistake {
-    message: String,
-    help: Option<String>,
+    objection: Objection,
     place: Option<Place>,
 }
 
 impl Mistake {
-    /// A mistake that is in no file, such as a missing one.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, place: None }
+    /// A mistake that is in no file, such as a missing one, if there is no place.
+    pub fn new(objection: impl Into<Objection>, place: impl Into<Option<Place>>) -> Self {
+        Self { objection: objection.into(), place: place.into() }
     }
 
-    /// Says which text is wrong.
-    pub fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
-        self
-    }
-
-    /// Says what to do.
-    pub fn help(mut self, help: impl Into<Option<String>>) -> Self {
-        self.help = help.into();
-        self
-    }
-
-    /// Draws the mistake; without colour in plain ASCII.
+    /// Draws the mistake as [`crate::cli`] draws errors, with the text it is in; without colour in plain ASCII.
     pub fn render(&self, color: bool) -> String {
-        let (mut characters, styles) = match color {
+        let (red, bold, off) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+        let mut text = format!("{red}error:{off} {bold}{}{off}\n", self.objection.message);
+        text += &self.snippet(color);
+        if let Some(hint) = &self.objection.hint {
+            text += &format!("  hint: {hint}\n");
+        }
+        text
+    }
+
+    fn snippet(&self, color: bool) -> String {
+        let (characters, styles) = match color {
             true => (ThemeCharacters::unicode(), ThemeStyles::ansi()),
             false => (ThemeCharacters::ascii(), ThemeStyles::none()),
         };
-        characters.error = "error:".to_owned();
-        let mut text = String::new();
+        let mut report = String::new();
         // writing to a string does not fail, and spans are within their source
         let _ = GraphicalReportHandler::new_themed(GraphicalTheme { characters, styles })
             .with_wrap_lines(false)
             .without_syntax_highlighting()
-            .render_report(&mut text, self);
-        // miette pads the gutter of empty lines
-        text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+            .render_report(&mut report, self);
+        // the first line is the message
+        report.lines().skip(1).map(|line| line.trim_end().to_owned() + "\n").collect()
     }
 
     fn order(&self) -> (Option<(&Path, Span)>, &str) {
         let place = self.place.as_ref().map(|place| (place.source.path(), place.span));
-        (place, &self.message)
+        (place, &self.objection.message)
     }
+}
+
+/// Texts of a manifest are quoted in messages, and may hold line breaks or terminal control.
+fn printable(text: &str) -> String {
+    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(show).collect()
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.objection.message)
     }
 }
 
 impl std::error::Error for Mistake {}
 
 impl Diagnostic for Mistake {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as _)
-    }
-
     fn source_code(&self) -> Option<&dyn SourceCode> {
         self.place.as_ref().map(|place| &place.source.text as _)
     }
@@ -152,16 +193,6 @@ impl Mistakes {
         mistakes.dedup_by(|a, b| a.order() == b.order());
         mistakes
     }
-}
-
-/// Advice that names the candidate most like `word`, or else lists them all.
-pub fn suggest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
-    let candidates: Vec<_> = candidates.into_iter().collect();
-    if let Some(similar) = similar(word, candidates.iter().copied()) {
-        return Some(format!("did you mean `{similar}`?"));
-    }
-    let list: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
-    (!list.is_empty()).then(|| format!("expected one of {}", list.join(", ")))
 }
 
 /// The candidate that `word` may be a slip of.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::condition;
-use super::diagnostic::{Mistake, Mistakes, Place, Source, suggest};
-use super::reader::{Item, Reader, Table, Text, clean, open, parse, similar_file};
+use super::diagnostic::{Mistake, Mistakes, Objection, Place, Source};
+use super::reader::{Item, Reader, Table, Text, clean, missing_file, open, parse};
 use super::rules;
 use super::stream::StreamFile;
 use crate::plan::{Base, Configuration, ImageConfig, Layer, Packages, Sourced};
@@ -110,7 +110,7 @@ impl Layers<'_> {
             Err(error) => {
                 let message =
                     format!("layer `{}` has no manifest: reading {}: {error}", name.value, path.display());
-                name.report(message, similar_file(&path));
+                name.report(missing_file(message, &path));
                 return None;
             }
         };
@@ -138,7 +138,8 @@ impl Layers<'_> {
             }
             layer if names().any(|name| name == layer) => Some(Base::Layer(layer.to_owned())),
             layer => {
-                from.report(format!("unknown layer `{layer}`"), suggest(layer, names().chain(["scratch"])));
+                let unknown = Objection::new(format!("unknown layer `{layer}`"));
+                from.report(unknown.suggest(layer, names().chain(["scratch"])));
                 None
             }
         }
@@ -159,15 +160,15 @@ impl Layers<'_> {
         let Some(path) = self.find(include) else { return };
         if let Some(at) = draft.trail.iter().position(|outer| *outer == path) {
             let cycle = draft.trail[at..].iter().chain([&path]).map(|p| p.display().to_string());
-            let help = cycle.collect::<Vec<_>>().join(" includes ");
-            return include.report(format!("`{}` includes itself", include.value), Some(help));
+            let objection = Objection::new(format!("`{}` includes itself", include.value));
+            return include.report(objection.hint(cycle.collect::<Vec<_>>().join(" includes ")));
         }
         if !draft.read.insert(path.clone()) {
             return;
         }
         let source = match open(&path) {
             Ok(source) => source,
-            Err(error) => return include.report(format!("reading {}: {error}", path.display()), None),
+            Err(error) => return include.report(format!("reading {}: {error}", path.display())),
         };
         let Some(document) = parse(&source, self.mistakes) else { return };
         draft.trail.push(path);
@@ -182,7 +183,7 @@ impl Layers<'_> {
         let found = [&beside, &shared].into_iter().find(|path| path.is_file());
         if found.is_none() {
             let message = format!("there is no file {}, nor {}", beside.display(), shared.display());
-            include.report(message, similar_file(&beside).or_else(|| similar_file(&shared)));
+            include.report(missing_file(message, &beside));
         }
         found.cloned()
     }
@@ -193,9 +194,7 @@ impl Layers<'_> {
         let holds = condition.map(|text| (condition::holds(&text.value, &self.stream.variables), text));
         match holds {
             Some((Ok(true), _)) => return self.body(block, draft),
-            Some((Err(malformed), text)) => {
-                text.report_part(malformed.part, malformed.objection.message, malformed.objection.help);
-            }
+            Some((Err(fault), text)) => text.report_part(fault),
             Some((Ok(false), _)) | None => {}
         }
         self.body(block, &mut draft.clone());
@@ -232,13 +231,10 @@ impl Layers<'_> {
         }
         let Some(start) = next.and_then(|name| trail.iter().position(|n| *n == name)) else { return };
         let circle: Vec<_> = trail[start..].iter().chain([&trail[start]]).copied().collect();
-        let mistake = Mistake::new(format!("layer `{}` is built from itself", trail[start]))
-            .help(circle.join(" is built from "));
+        let objection = Objection::new(format!("layer `{}` is built from itself", trail[start]))
+            .hint(circle.join(" is built from "));
         let place = layers.iter().find(|(l, _)| l.name == trail[start]).and_then(|(_, place)| place.clone());
-        self.mistakes.push(match place {
-            Some(place) => mistake.at(place),
-            None => mistake,
-        });
+        self.mistakes.push(Mistake::new(objection, place));
     }
 }
 

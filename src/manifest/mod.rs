@@ -54,7 +54,7 @@ pub fn load(manifests: &Path, stream: &str, arch: Arch) -> Result<Plan, Invalid>
     load_with(manifests, stream, arch, &BTreeMap::new())
 }
 
-/// Like [`load`], with other values for some of the variables that `stream.toml` declares.
+/// Like [`load`], with other values, taken as they are, for some of the variables that `stream.toml` declares.
 pub fn load_with(
     manifests: &Path,
     stream: &str,
@@ -121,7 +121,7 @@ fn open_stream(manifests: &Path, stream: &str, mistakes: &Mistakes) -> Option<Ar
             None
         }
         Err(error) => {
-            mistakes.push(Mistake::new(format!("reading {}: {error}", path.display())));
+            mistakes.push(Mistake::new(format!("reading {}: {error}", path.display()), None));
             None
         }
     }

@@ -2,10 +2,10 @@
 
 use globset::GlobBuilder;
 
-use super::diagnostic::suggest;
+use super::diagnostic::Objection;
 use super::layer::Draft;
 use super::reader::{Table, Text};
-use super::rules::{self, Objection};
+use super::rules;
 use super::stream::StreamFile;
 use crate::plan::{Override, OverrideKind, OverrideTo, Packages, Sourced};
 
@@ -43,8 +43,8 @@ impl Draft {
             match known().any(|id| id == text.value) {
                 true => _ = wanted.insert(text.value),
                 false => {
-                    let help = suggest(&text.value, known());
-                    text.report(format!("unknown repository `{}`", text.value), help);
+                    let unknown = Objection::new(format!("unknown repository `{}`", text.value));
+                    text.report(unknown.suggest(&text.value, known()));
                 }
             }
         }
@@ -92,8 +92,11 @@ pub fn conflict(
     same: impl Fn(&str) -> bool,
 ) {
     if let Some(other) = others.iter().find(|other| same(&other.value)) {
-        let message = format!("`{}` is {done}, but `{}` is {also}", text.value, other.value);
-        text.report(message, Some(format!("{also} at {}", other.origin)));
+        let message = match other.value == text.value {
+            true => format!("`{}` is both {done} and {also}", text.value),
+            false => format!("`{}` is {done}, but `{}` is {also}", text.value, other.value),
+        };
+        text.report(Objection::new(message).hint(format!("{also} at {}", other.origin)));
     }
 }
 
@@ -109,7 +112,7 @@ pub fn push_new<T>(list: &mut Vec<Sourced<T>>, table: &Table, new: T, done: &str
     match list.iter().find(|have| key(&have.value) == key(&new)) {
         Some(earlier) => {
             let message = format!("`{}` is {done} twice", key(&new));
-            table.report(message, Some(format!("the other one is at {}", earlier.origin)));
+            table.report(Objection::new(message).hint(format!("the other one is at {}", earlier.origin)));
         }
         None => list.push(table.sourced(new)),
     }
@@ -136,11 +139,13 @@ fn override_to(table: &Table) -> Option<OverrideTo> {
         (Some(version), None) => Some(OverrideTo::Version(version.text()?.check(rules::evr)?)),
         (None, Some(file)) => Some(OverrideTo::File(file.text()?.existing_file()?)),
         (None, None) => {
-            table.report("the override has neither `version` nor `file`", None);
+            table.report("the override has neither `version` nor `file`");
             None
         }
         (Some(_), Some(_)) => {
-            table.report("the override has both `version` and `file`", Some("keep one of them".to_owned()));
+            table.report(
+                Objection::new("the override has both `version` and `file`").hint("keep one of them"),
+            );
             None
         }
     }
@@ -151,9 +156,7 @@ fn kind(text: &str) -> Result<OverrideKind, Objection> {
         "fast-track" => Ok(OverrideKind::FastTrack),
         "pin" => Ok(OverrideKind::Pin),
         "hotfix" => Ok(OverrideKind::Hotfix),
-        _ => Err(Objection {
-            message: format!("unknown kind of override `{text}`"),
-            help: suggest(text, ["fast-track", "pin", "hotfix"]),
-        }),
+        _ => Err(Objection::new(format!("unknown kind of override `{text}`"))
+            .suggest(text, ["fast-track", "pin", "hotfix"])),
     }
 }

@@ -1,14 +1,12 @@
 //! TOML as written: tables whose keys are known, values with their place, wrong types reported.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Mistake, Mistakes, Place, Source, Span, similar, suggest};
-use super::rules::Objection;
+use super::diagnostic::{Fault, Mistake, Mistakes, Objection, Place, Source, Span, similar};
 use super::variables::Variables;
 use crate::plan::{Origin, Sourced};
 
@@ -23,7 +21,7 @@ pub fn parse<'a>(source: &'a Arc<Source>, mistakes: &Mistakes) -> Option<DeTable
     for error in &errors {
         let span = error.span().unwrap_or(0..0).into();
         let place = Place { source: Arc::clone(source), span };
-        mistakes.push(Mistake::new(error.message()).at(place));
+        mistakes.push(Mistake::new(error.message(), place));
     }
     errors.is_empty().then(|| document.into_inner())
 }
@@ -39,9 +37,9 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn report(&self, span: impl Into<Span>, message: impl Into<String>, help: Option<String>) {
-        let place = Place { source: Arc::clone(self.source), span: span.into() };
-        self.mistakes.push(Mistake::new(message).at(place).help(help));
+    fn report(&self, span: Span, objection: impl Into<Objection>) {
+        let place = Place { source: Arc::clone(self.source), span };
+        self.mistakes.push(Mistake::new(objection, place));
     }
 
     /// The whole document as a table.
@@ -70,7 +68,7 @@ impl<'a> Table<'a> {
     ) -> Self {
         let this = Self { reader, name, table, span, keys };
         for item in this.items().into_iter().filter(|item| !keys.contains(&item.key)) {
-            item.report_key(format!("unknown key `{}`{}", item.key, this.whose()), this.advice(item.key));
+            item.report_key(this.unknown(item.key));
         }
         this
     }
@@ -79,15 +77,16 @@ impl<'a> Table<'a> {
         if self.name.is_empty() { String::new() } else { format!(" of `{}`", self.name) }
     }
 
-    fn advice(&self, key: &str) -> Option<String> {
+    fn unknown(&self, key: &str) -> Objection {
+        let unknown = Objection::new(format!("unknown key `{key}`{}", self.whose()));
         match key {
             "from" if self.keys.contains(&"include") => {
-                Some("`from` may stand only in the layer's own file".to_owned())
+                unknown.hint("it may stand only in the layer's own file")
             }
             _ if !self.name.is_empty() && self.reader.root_keys.contains(&key) => {
-                Some(format!("`{key}` belongs to the file: write it above the first [table]"))
+                unknown.hint("it belongs to the file: write it above the first [table]")
             }
-            _ => suggest(key, self.keys.iter().copied()),
+            _ => unknown.suggest(key, self.keys.iter().copied()),
         }
     }
 
@@ -96,8 +95,8 @@ impl<'a> Table<'a> {
     }
 
     /// Reports something about the table as a whole.
-    pub fn report(&self, message: impl Into<String>, help: Option<String>) {
-        self.reader.report(self.span, message, help);
+    pub fn report(&self, objection: impl Into<Objection>) {
+        self.reader.report(self.span, objection);
     }
 
     pub fn sourced<T>(&self, value: T) -> Sourced<T> {
@@ -119,7 +118,7 @@ impl<'a> Table<'a> {
         let item = self.get(key);
         if item.is_none() {
             let what = if self.name.is_empty() { "the file".to_owned() } else { format!("`{}`", self.name) };
-            self.report(format!("{what} lacks the key `{key}`"), None);
+            self.report(format!("{what} lacks the key `{key}`"));
         }
         item
     }
@@ -182,12 +181,12 @@ impl<'a> Item<'a> {
         self.reader.source.origin(self.key_span.start)
     }
 
-    pub fn report(&self, message: impl Into<String>, help: Option<String>) {
-        self.reader.report(self.value.span(), message, help);
+    pub fn report(&self, objection: impl Into<Objection>) {
+        self.reader.report(self.value.span().into(), objection);
     }
 
-    pub fn report_key(&self, message: impl Into<String>, help: Option<String>) {
-        self.reader.report(self.key_span, message, help);
+    pub fn report_key(&self, objection: impl Into<Objection>) {
+        self.reader.report(self.key_span, objection);
     }
 
     /// The key as a text, for tables whose keys are the user's.
@@ -195,26 +194,33 @@ impl<'a> Item<'a> {
         Text { reader: self.reader, span: self.key_span, value: self.key.to_owned() }
     }
 
-    /// Reports that the value is not of the type `expected`.
-    fn mismatch(&self, expected: &str, help: Option<&str>) {
+    /// The mistake that the value is not of the type `expected`.
+    fn mismatch(&self, expected: &str) -> Objection {
         let found = describe(self.value.get_ref());
-        let message = format!("`{}` is {found}, expected {expected}", self.key);
-        self.report(message, help.map(str::to_owned));
+        Objection::new(format!("`{}` is {found}, expected {expected}", self.key))
+    }
+
+    /// The value as the user wrote it.
+    fn written(&self) -> &'a str {
+        &self.reader.source.text()[self.value.span()]
+    }
+
+    fn as_text(&self, value: impl Into<String>) -> Text<'a> {
+        Text { reader: self.reader, span: self.value.span().into(), value: value.into() }
     }
 
     /// A string exactly as written, perhaps empty.
     pub fn verbatim(&self) -> Option<Text<'a>> {
         match self.value.get_ref() {
-            DeValue::String(text) => {
-                Some(Text { reader: self.reader, span: self.value.span().into(), value: text.to_string() })
-            }
+            DeValue::String(text) => Some(self.as_text(&**text)),
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
-                let written = &self.reader.source.text()[self.value.span()];
-                self.mismatch("a string", Some(&format!("put it in quotes: \"{written}\"")));
+                self.report(
+                    self.mismatch("a string").hint(format!("put it in quotes: \"{}\"", self.written())),
+                );
                 None
             }
             DeValue::Array(_) | DeValue::Table(_) => {
-                self.mismatch("a string", None);
+                self.report(self.mismatch("a string"));
                 None
             }
         }
@@ -229,21 +235,19 @@ impl<'a> Item<'a> {
     pub fn text(&self) -> Option<Text<'a>> {
         let text = self.text_or_empty()?;
         if text.value.trim().is_empty() {
-            self.report(format!("`{}` is empty", self.key), None);
+            self.report(format!("`{}` is empty", self.key));
             return None;
         }
         Some(text)
     }
 
     pub fn texts(&self) -> Vec<Text<'a>> {
-        let help = || match self.value.get_ref() {
-            DeValue::String(_) => {
-                Some(format!("put it in brackets: [{}]", &self.reader.source.text()[self.value.span()]))
-            }
-            _ => None,
-        };
         let DeValue::Array(array) = self.value.get_ref() else {
-            self.mismatch("a list of strings", help().as_deref());
+            let mismatch = self.mismatch("a list of strings");
+            self.report(match self.value.get_ref() {
+                DeValue::String(_) => mismatch.hint(format!("put it in brackets: [{}]", self.written())),
+                _ => mismatch,
+            });
             return Vec::new();
         };
         array.iter().filter_map(|value| Item { value, ..*self }.text()).collect()
@@ -252,7 +256,7 @@ impl<'a> Item<'a> {
     /// The strings of a list that has some.
     pub fn some_texts(&self) -> Vec<Text<'a>> {
         if self.value.get_ref().as_array().is_some_and(|array| array.is_empty()) {
-            self.report(format!("`{}` is empty", self.key), None);
+            self.report(format!("`{}` is empty", self.key));
         }
         self.texts()
     }
@@ -263,7 +267,7 @@ impl<'a> Item<'a> {
             DeValue::String(_) => self.text().into_iter().collect(),
             DeValue::Array(_) => self.texts(),
             _ => {
-                self.mismatch("a string or a list of strings", None);
+                self.report(self.mismatch("a string or a list of strings"));
                 Vec::new()
             }
         }
@@ -272,20 +276,20 @@ impl<'a> Item<'a> {
     pub fn boolean(&self) -> Option<bool> {
         let boolean = self.value.get_ref().as_bool();
         if boolean.is_none() {
-            self.mismatch("true or false", None);
+            self.report(self.mismatch("true or false"));
         }
         boolean
     }
 
     pub fn integer<T: TryFrom<i64>>(&self) -> Option<T> {
         let Some(integer) = self.value.get_ref().as_integer() else {
-            self.mismatch("an integer", None);
+            self.report(self.mismatch("an integer"));
             return None;
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
         let number = number.and_then(|n| T::try_from(n).ok());
         if number.is_none() {
-            self.report(format!("`{}` is out of range", self.key), None);
+            self.report(format!("`{}` is out of range", self.key));
         }
         number
     }
@@ -293,9 +297,7 @@ impl<'a> Item<'a> {
     /// A string, or a date as TOML writes it, without quotes.
     pub fn date(&self) -> Option<Text<'a>> {
         match self.value.get_ref() {
-            DeValue::Datetime(date) => {
-                Some(Text { reader: self.reader, span: self.value.span().into(), value: date.to_string() })
-            }
+            DeValue::Datetime(date) => Some(self.as_text(date.to_string())),
             _ => self.text(),
         }
     }
@@ -304,12 +306,11 @@ impl<'a> Item<'a> {
     pub fn scalar(&self) -> Option<Text<'a>> {
         match self.value.get_ref() {
             DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
-                let value = self.reader.source.text()[self.value.span()].to_owned();
-                Some(Text { reader: self.reader, span: self.value.span().into(), value })
+                Some(self.as_text(self.written()))
             }
             DeValue::String(_) => self.verbatim(),
             _ => {
-                self.mismatch("a string, a number, true or false", None);
+                self.report(self.mismatch("a string, a number, true or false"));
                 None
             }
         }
@@ -321,11 +322,15 @@ impl<'a> Item<'a> {
                 Some(Table::new(self.reader, self.key, table, self.value.span().into(), keys))
             }
             DeValue::Array(_) => {
-                self.mismatch("a table", Some(&format!("write `[{}]` with single brackets", self.key)));
+                self.report(
+                    self.mismatch("a table").hint(format!("write `[{}]` with single brackets", self.key)),
+                );
                 None
             }
             _ => {
-                self.mismatch("a table", Some(&format!("write `[{}]` on a line of its own", self.key)));
+                self.report(
+                    self.mismatch("a table").hint(format!("write `[{}]` on a line of its own", self.key)),
+                );
                 None
             }
         }
@@ -334,7 +339,7 @@ impl<'a> Item<'a> {
     /// A table whose keys are the user's.
     pub fn entries(&self) -> Vec<Item<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
-            self.mismatch("a table", None);
+            self.report(self.mismatch("a table"));
             return Vec::new();
         };
         items(self.reader, table)
@@ -346,8 +351,8 @@ impl<'a> Item<'a> {
                 array.iter().filter_map(|value| Item { value, ..*self }.table(keys)).collect()
             }
             _ => {
-                let help = format!("write `[[{}]]` with double brackets", self.key);
-                self.mismatch("a list of tables", Some(&help));
+                let hint = format!("write `[[{}]]` with double brackets", self.key);
+                self.report(self.mismatch("a list of tables").hint(hint));
                 Vec::new()
             }
         }
@@ -383,23 +388,23 @@ impl<'a> Text<'a> {
         Sourced { value: self.value.clone(), origin: self.origin() }
     }
 
-    pub fn report(&self, message: impl Into<String>, help: Option<String>) {
-        self.reader.report(self.span, message, help);
+    pub fn report(&self, objection: impl Into<Objection>) {
+        self.reader.report(self.span, objection);
     }
 
     /// Reports a part of the text, or all of it if escapes hide where the part is.
-    pub fn report_part(&self, part: Range<usize>, message: impl Into<String>, help: Option<String>) {
+    pub fn report_part(&self, Fault { part, objection }: Fault) {
         let written = &self.reader.source.text()[self.span.start..self.span.end];
         let span = match written.find(&self.value).map(|at| self.span.start + at) {
             Some(start) => Span { start: start + part.start, end: start + part.end },
             None => self.span,
         };
-        self.reader.report(span, message, help);
+        self.reader.report(span, objection);
     }
 
     /// Parses the text, reporting what `parse` objects to.
     pub fn check<T>(&self, parse: impl FnOnce(&str) -> Result<T, Objection>) -> Option<T> {
-        parse(&self.value).map_err(|objection| self.report(objection.message, objection.help)).ok()
+        parse(&self.value).map_err(|objection| self.report(objection)).ok()
     }
 
     pub fn place(&self) -> Place {
@@ -416,7 +421,7 @@ impl<'a> Text<'a> {
         match self.reader.variables.expand(&self.value) {
             Ok(value) => Some(Self { value, ..self }),
             Err(unknown) => {
-                self.report_part(unknown.part, unknown.objection.message, unknown.objection.help);
+                self.report_part(unknown);
                 None
             }
         }
@@ -440,7 +445,7 @@ impl<'a> Text<'a> {
     fn existing(&self, what: &str, exists: fn(&Path) -> bool) -> Option<PathBuf> {
         let path = self.path();
         if !exists(&path) {
-            self.report(format!("there is no {what} {}", path.display()), similar_file(&path));
+            self.report(missing_file(format!("there is no {what} {}", path.display()), &path));
             return None;
         }
         Some(path)
@@ -463,11 +468,15 @@ pub fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// Advice that names a neighbour of a missing file.
-pub fn similar_file(missing: &Path) -> Option<String> {
-    let name = missing.file_name()?.to_string_lossy();
-    let names = neighbours(missing.parent()?);
-    similar(&name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"))
+/// An objection that names a neighbour of a missing file.
+pub fn missing_file(message: String, missing: &Path) -> Objection {
+    let names = missing.parent().map(neighbours).unwrap_or_default();
+    let name = missing.file_name().unwrap_or_default().to_string_lossy();
+    let objection = Objection::new(message);
+    match similar(&name, names.iter().map(String::as_str)) {
+        Some(near) => objection.hint(format!("did you mean `{near}`?")),
+        None => objection,
+    }
 }
 
 /// The names in a folder, sorted; none if it cannot be read.

@@ -2,25 +2,8 @@
 
 use globset::GlobBuilder;
 
+use super::diagnostic::Objection;
 use crate::package::Evr;
-
-/// Why a text is refused, and what to do about it.
-#[derive(Debug, PartialEq)]
-pub struct Objection {
-    pub message: String,
-    pub help: Option<String>,
-}
-
-impl Objection {
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None }
-    }
-
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
 
 type Verdict<T = ()> = Result<T, Objection>;
 
@@ -30,7 +13,7 @@ pub fn name(text: &str) -> Verdict {
     if text.is_empty() || !text.chars().all(allowed) || !text.starts_with(|c: char| c.is_ascii_alphanumeric())
     {
         return Err(Objection::new(format!("`{text}` cannot be a name"))
-            .help("names are made of letters, digits, `.`, `_` and `-`, and begin with a letter or digit"));
+            .hint("names are made of letters, digits, `.`, `_` and `-`, and begin with a letter or digit"));
     }
     Ok(())
 }
@@ -42,7 +25,7 @@ pub fn layer_name(text: &str) -> Verdict {
         "scratch" | "stream" => Err(Objection::new(format!("a layer cannot be called `{text}`"))),
         _ if text.contains(|c: char| c.is_ascii_uppercase()) => {
             Err(Objection::new(format!("`{text}` cannot name an image"))
-                .help(format!("write `{}`", text.to_lowercase())))
+                .hint(format!("write `{}`", text.to_lowercase())))
         }
         _ => Ok(()),
     }
@@ -56,7 +39,7 @@ pub fn image_name(text: &str) -> Verdict {
         part.chars().all(allowed) && ends(part.chars().next()) && ends(part.chars().next_back())
     };
     if !text.split('/').all(component) {
-        return Err(Objection::new(format!("`{text}` cannot name an image")).help(
+        return Err(Objection::new(format!("`{text}` cannot name an image")).hint(
             "lower-case letters, digits, and `.`, `_`, `-` between them; the tag is made by the build",
         ));
     }
@@ -67,7 +50,7 @@ pub fn image_name(text: &str) -> Verdict {
 pub fn rootfs_path(text: &str) -> Verdict {
     let Some(relative) = text.strip_prefix('/') else {
         return Err(
-            Objection::new(format!("`{text}` is not an absolute path")).help(format!("write `/{text}`"))
+            Objection::new(format!("`{text}` is not an absolute path")).hint(format!("write `/{text}`"))
         );
     };
     if relative.is_empty() {
@@ -76,7 +59,7 @@ pub fn rootfs_path(text: &str) -> Verdict {
     let odd = |part: &&str| matches!(*part, "" | "." | "..");
     if let Some(part) = relative.split('/').find(odd) {
         let what = if part.is_empty() { "an empty part".to_owned() } else { format!("`{part}`") };
-        return Err(Objection::new(format!("`{text}` has {what}")).help("write the path straight"));
+        return Err(Objection::new(format!("`{text}` has {what}")).hint("write the path straight"));
     }
     if text.contains(char::is_control) {
         return Err(Objection::new("the path has a control character"));
@@ -111,7 +94,7 @@ pub fn mode(text: &str) -> Verdict<u32> {
     let octal = (3..=4).contains(&text.len()).then(|| u32::from_str_radix(text, 8).ok()).flatten();
     octal.filter(|_| !text.starts_with('+')).ok_or_else(|| {
         Objection::new(format!("`{text}` is not a file mode"))
-            .help("write three or four octal digits, such as \"0644\"")
+            .hint("write three or four octal digits, such as \"0644\"")
     })
 }
 
@@ -129,7 +112,7 @@ pub fn account_name(text: &str) -> Verdict {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     if !text.starts_with(first) || !text.chars().all(allowed) || text.len() > 32 {
         return Err(Objection::new(format!("`{text}` cannot be the name of a user or group"))
-            .help("at most 32 letters, digits, `_`, `-` and `.`, beginning with a letter or `_`"));
+            .hint("at most 32 letters, digits, `_`, `-` and `.`, beginning with a letter or `_`"));
     }
     Ok(())
 }
@@ -168,7 +151,7 @@ pub fn unit(text: &str) -> Verdict {
     let suffix = text.rsplit_once('.').map(|(stem, suffix)| (!stem.is_empty(), suffix));
     if !matches!(suffix, Some((true, suffix)) if UNIT_TYPES.contains(&suffix)) {
         return Err(Objection::new(format!("`{text}` is not the full name of a unit"))
-            .help(format!("did you mean `{text}.service`?")));
+            .hint(format!("did you mean `{text}.service`?")));
     }
     match text.chars().all(|c| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c)) {
         true => Ok(()),
@@ -197,9 +180,9 @@ pub fn package_spec(text: &str) -> Verdict {
         [_] if text.trim() == text => Ok(()),
         [_] => Err(Objection::new("the name has blanks around it")),
         [_, "<" | "<=" | "=" | ">=" | ">", version] => evr(version).map(|_| ()),
-        [_, "==", _] => Err(Objection::new("`==` does not compare packages").help("write `=`")),
+        [_, "==", _] => Err(Objection::new("`==` does not compare packages").hint("write `=`")),
         _ => Err(Objection::new(format!("`{text}` is not one package"))
-            .help("put each package in a string of its own")),
+            .hint("put each package in a string of its own")),
     }
 }
 
@@ -222,7 +205,7 @@ pub fn date(text: &str) -> Verdict {
     if text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok() {
         return Ok(());
     }
-    Err(Objection::new(format!("`{text}` is not a date")).help("write year, month and day: 2025-03-31"))
+    Err(Objection::new(format!("`{text}` is not a date")).hint("write year, month and day: 2025-03-31"))
 }
 
 /// A field of os-release(5).
@@ -230,7 +213,7 @@ pub fn os_release_field(text: &str) -> Verdict {
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if !text.starts_with(|c: char| c.is_ascii_uppercase()) || !text.chars().all(allowed) {
         return Err(Objection::new(format!("`{text}` cannot be a field of os-release"))
-            .help("fields are made of upper-case letters, digits and `_`"));
+            .hint("fields are made of upper-case letters, digits and `_`"));
     }
     Ok(())
 }
@@ -238,7 +221,7 @@ pub fn os_release_field(text: &str) -> Verdict {
 /// A text that must stay on its line: os-release values, sysusers.d and tmpfiles.d lines.
 pub fn one_line(text: &str) -> Verdict {
     match text.contains(char::is_control) {
-        true => Err(Objection::new("the text is more than a line").help("write one string per line")),
+        true => Err(Objection::new("the text is more than a line").hint("write one string per line")),
         false => Ok(()),
     }
 }
@@ -267,7 +250,7 @@ pub fn kernel_argument(text: &str) -> Verdict {
         quoted ^= c == '"';
         if c.is_whitespace() && !quoted {
             return Err(Objection::new(format!("`{text}` is more than one kernel argument"))
-                .help("put each argument in a string of its own"));
+                .hint("put each argument in a string of its own"));
         }
     }
     match quoted {
@@ -281,7 +264,7 @@ pub fn image_reference(text: &str) -> Verdict {
     const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "containers-storage:"];
     if !TRANSPORTS.iter().any(|t| text.starts_with(t)) {
         return Err(
-            Objection::new(format!("`{text}` names no transport")).help(format!("write `docker://{text}`"))
+            Objection::new(format!("`{text}` names no transport")).hint(format!("write `docker://{text}`"))
         );
     }
     let digest = text.split_once("@sha256:").map(|(_, hex)| hex);
@@ -289,7 +272,7 @@ pub fn image_reference(text: &str) -> Verdict {
         Some(hex) if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => Ok(()),
         Some(_) => Err(Objection::new("the digest is not 64 hexadecimal digits")),
         None => Err(Objection::new(format!("`{text}` is not pinned by digest"))
-            .help("`skopeo inspect --format '{{.Digest}}' IMAGE` prints it; append `@sha256:...`")),
+            .hint("`skopeo inspect --format '{{.Digest}}' IMAGE` prints it; append `@sha256:...`")),
     }
 }
 
@@ -299,7 +282,7 @@ pub fn version_prefix(text: &str) -> Verdict {
     match text.split_once('.') {
         Some((x, y)) if number(x) && number(y) => Ok(()),
         _ => Err(Objection::new(format!("`{text}` is not of the form X.Y"))
-            .help("versions are X.Y.YYYYMMDD-N, such as 9.6.20250203-0")),
+            .hint("versions are X.Y.YYYYMMDD-N, such as 9.6.20250203-0")),
     }
 }
 
@@ -308,7 +291,7 @@ pub fn version(text: &str) -> Verdict {
     match text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) {
         true => Ok(()),
         false => {
-            Err(Objection::new(format!("`{text}` is not a version")).help("write numbers and dots: \"9.6\""))
+            Err(Objection::new(format!("`{text}` is not a version")).hint("write numbers and dots: \"9.6\""))
         }
     }
 }

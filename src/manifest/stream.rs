@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Mistake, Mistakes, suggest};
+use super::diagnostic::{Mistake, Mistakes, Objection};
 use super::reader::{Item, Table, Text, clean};
-use super::rules::{self, Objection};
+use super::rules;
 use super::variables::{Variables, check_name, references};
 use crate::package::Arch;
 use crate::plan::{ImageFormat, Os, Repo, Stream, VersionScheme};
@@ -50,9 +50,12 @@ pub fn arches(root: &Table) -> Vec<Arch> {
 }
 
 fn arch(text: &str) -> Result<Arch, Objection> {
-    text.parse().map_err(|_| Objection {
-        message: format!("unknown architecture `{text}`"),
-        help: suggest(text, Arch::ALL.map(Arch::rpm)),
+    text.parse().map_err(|_| {
+        let unknown = Objection::new(format!("unknown architecture `{text}`"));
+        match Arch::ALL.into_iter().find(|arch| arch.oci() == text) {
+            Some(arch) => unknown.hint(format!("did you mean `{arch}`?")),
+            None => unknown.suggest(text, Arch::ALL.map(Arch::rpm)),
+        }
     })
 }
 
@@ -71,10 +74,8 @@ pub fn head<'a>(
     set: &BTreeMap<String, String>,
 ) -> Option<StreamFile<'a>> {
     if let Some(name) = root.text("name").filter(|name| name.value != stream) {
-        name.report(
-            format!("the stream is called `{}`, its folder `{stream}`", name.value),
-            Some("give both the same name, or leave `name` out".to_owned()),
-        );
+        let message = format!("the stream is called `{}`, its folder `{stream}`", name.value);
+        name.report(Objection::new(message).hint("give both the same name, or leave `name` out"));
     }
     check_arch(root, arch);
     let openshift = root.text("openshift").and_then(|text| text.checked(rules::version)).map(|t| t.value);
@@ -105,10 +106,8 @@ pub fn head<'a>(
 fn check_arch(root: &Table, arch: Arch) {
     let arches = arches(root);
     if let Some(item) = root.get("arches").filter(|_| !arches.is_empty() && !arches.contains(&arch)) {
-        item.report(
-            format!("the stream is not composed for {arch}"),
-            Some(format!("add \"{arch}\", or ask for another architecture with --arch")),
-        );
+        let objection = Objection::new(format!("the stream is not composed for {arch}"));
+        item.report(objection.hint(format!("add \"{arch}\", or ask for another architecture with --arch")));
     }
 }
 
@@ -124,7 +123,7 @@ fn layers<'a>(root: &Table<'a>) -> Vec<Text<'a>> {
     let names = root.require("layers").map(|item| item.some_texts()).unwrap_or_default();
     for name in names.into_iter().filter_map(|text| text.checked(rules::layer_name)) {
         match layers.iter().any(|l| l.value == name.value) {
-            true => name.report(format!("layer `{}` is listed twice", name.value), None),
+            true => name.report(format!("layer `{}` is listed twice", name.value)),
             false => layers.push(name),
         }
     }
@@ -139,7 +138,8 @@ fn version(root: &Table, os: Option<&Os>, layers: &[Text]) -> Option<VersionSche
     let prefix = prefix.and_then(|text| text.checked(rules::version_prefix)).map(|text| text.value);
     let dated_by = table.map(|t| t.texts("dated-by")).unwrap_or_default();
     for unknown in dated_by.iter().filter(|text| !names().any(|name| name == text.value)) {
-        unknown.report(format!("unknown layer `{}`", unknown.value), suggest(&unknown.value, names()));
+        let objection = Objection::new(format!("unknown layer `{}`", unknown.value));
+        unknown.report(objection.suggest(&unknown.value, names()));
     }
     let lower = layers.len().saturating_sub(1).max(1);
     Some(VersionScheme {
@@ -159,16 +159,15 @@ fn default_prefix(os_version: &str) -> String {
 
 fn image_format(root: &Table) -> ImageFormat {
     let format = root.table("image", &["format"]).and_then(|table| table.text("format"));
-    let format = format.and_then(|text| {
-        text.check(|text| match text {
-            "bootc" => Ok(ImageFormat::Bootc),
-            "ostree" => Ok(ImageFormat::Ostree),
-            _ => Err(Objection {
-                message: format!("unknown image format `{text}`"),
-                help: suggest(text, ["bootc", "ostree"]),
-            }),
-        })
-    });
+    let format =
+        format.and_then(|text| {
+            text.check(|text| match text {
+                "bootc" => Ok(ImageFormat::Bootc),
+                "ostree" => Ok(ImageFormat::Ostree),
+                _ => Err(Objection::new(format!("unknown image format `{text}`"))
+                    .suggest(text, ["bootc", "ostree"])),
+            })
+        });
     format.unwrap_or(ImageFormat::Bootc)
 }
 
@@ -215,8 +214,9 @@ fn check_set(root: &Table, set: &BTreeMap<String, String>, declared: &[&str]) ->
     let mut fine = true;
     for name in set.keys().filter(|name| !declared.contains(&name.as_str())) {
         let stream = root.reader.source.path().display();
-        let help = suggest(name, declared.iter().copied());
-        root.reader.mistakes.push(Mistake::new(format!("{stream} declares no variable `{name}`")).help(help));
+        let objection = Objection::new(format!("{stream} declares no variable `{name}`"));
+        let objection = objection.suggest(name, declared.iter().copied());
+        root.reader.mistakes.push(Mistake::new(objection, None));
         fine = false;
     }
     fine
@@ -230,7 +230,7 @@ fn expand_all(known: &mut Variables, mut open: Vec<(&str, Text)>) -> bool {
         let (now, later): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, text)| ready(text));
         if now.is_empty() {
             for (name, text) in later {
-                text.report(format!("variable `{name}` depends on itself"), None);
+                text.report(format!("variable `{name}` runs in a circle"));
             }
             return false;
         }
@@ -238,7 +238,7 @@ fn expand_all(known: &mut Variables, mut open: Vec<(&str, Text)>) -> bool {
             match known.expand(&text.value) {
                 Ok(value) => known.0.insert(name.to_owned(), value),
                 Err(unknown) => {
-                    text.report_part(unknown.part, unknown.objection.message, unknown.objection.help);
+                    text.report_part(unknown);
                     return false;
                 }
             };
@@ -295,19 +295,18 @@ fn repo(item: &Item, table: &Table) -> Repo {
 fn check_repo(item: &Item, table: &Table) {
     let has = |key| table.get(key).is_some();
     if !has("baseurl") && !has("mirrorlist") && !has("metalink") {
-        let help = "it needs `baseurl`, `mirrorlist` or `metalink`";
-        item.report_key(format!("repository `{}` is nowhere", item.key), Some(help.to_owned()));
+        let objection = Objection::new(format!("repository `{}` has no place to fetch from", item.key));
+        item.report_key(objection.hint("give it a `baseurl`, `mirrorlist` or `metalink`"));
     }
     let checked = |key, default| has(key) && table.boolean(key) == Some(true) || !has(key) && default;
     if (checked("gpgcheck", true) || checked("repo_gpgcheck", false)) && !has("gpgkey") {
-        item.report_key(
-            format!("repository `{}` has no `gpgkey` to check signatures with", item.key),
-            Some("name the key, or take unsigned packages with `gpgcheck = false`".to_owned()),
-        );
+        let objection =
+            Objection::new(format!("repository `{}` has no `gpgkey` to check signatures with", item.key));
+        item.report_key(objection.hint("name the key, or take unsigned packages with `gpgcheck = false`"));
     }
     if has("sslclientcert") != has("sslclientkey") {
         let message = format!("repository `{}` has only one of `sslclientcert` and `sslclientkey`", item.key);
-        item.report_key(message, None);
+        item.report_key(message);
     }
 }
 
@@ -317,8 +316,9 @@ fn url(text: &Text) -> Option<String> {
         None => format!("file://{}", absolute(&text.path()).display()),
         Some(("http" | "https" | "file", rest)) if !rest.is_empty() => text.value.clone(),
         Some(_) => {
-            let help = "write an http://, https:// or file:// URL, or a path".to_owned();
-            text.report(format!("`{}` is no URL packages can be fetched from", text.value), Some(help));
+            let objection =
+                Objection::new(format!("`{}` is no URL packages can be fetched from", text.value));
+            text.report(objection.hint("write an http://, https:// or file:// URL, or a path"));
             return None;
         }
     };
@@ -334,12 +334,12 @@ fn absolute(path: &Path) -> PathBuf {
 pub fn missing(manifests: &Path, stream: &str, mistakes: &Mistakes) {
     let mut streams = super::reader::neighbours(manifests);
     streams.retain(|name| manifests.join(name).join("stream.toml").is_file());
-    let mistake = Mistake::new(format!("there is no stream `{stream}` in {}", manifests.display()));
-    let help = suggest(stream, streams.iter().map(String::as_str));
-    mistakes.push(mistake.help(help.unwrap_or_else(|| {
-        format!(
-            "a stream is a folder with a file stream.toml; --manifests says where ({})",
-            manifests.display()
-        )
-    })));
+    let objection = Objection::new(format!("there is no stream `{stream}` in {}", manifests.display()));
+    let objection = match streams.is_empty() {
+        true => objection.hint(
+            "a stream is a folder with a file stream.toml; name the folder of streams with --manifests",
+        ),
+        false => objection.suggest(stream, streams.iter().map(String::as_str)),
+    };
+    mistakes.push(Mistake::new(objection, None));
 }

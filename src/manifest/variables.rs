@@ -1,32 +1,27 @@
 //! Variables: `$name` and `${name}` in the strings of manifests.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use super::diagnostic::suggest;
-use super::rules::Objection;
+use super::diagnostic::{Fault, Objection};
 
 /// Values by name. Names with a dot are strata's own.
 #[derive(Clone, Debug, Default)]
 pub struct Variables(pub BTreeMap<String, String>);
 
-/// A `$` that stands for nothing, and where it is.
-#[derive(Debug)]
-pub struct Unknown {
-    pub part: Range<usize>,
-    pub objection: Objection,
-}
-
 impl Variables {
     pub fn get(&self, name: &str) -> Result<&str, Objection> {
-        self.0.get(name).map(String::as_str).ok_or_else(|| Objection {
-            message: format!("unknown variable `{name}`"),
-            help: suggest(name, self.0.keys().map(String::as_str)),
-        })
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .ok_or_else(|| Objection::new(format!("unknown variable `{name}`")).suggest(name, self.names()))
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// Replaces `$name` and `${name}` by values, and `$$` by `$`.
-    pub fn expand(&self, text: &str) -> Result<String, Unknown> {
+    pub fn expand(&self, text: &str) -> Result<String, Fault> {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -37,9 +32,9 @@ impl Variables {
             match reference {
                 Reference::Dollar => expanded.push('$'),
                 Reference::Name(name) => {
-                    expanded.push_str(self.get(name).map_err(|objection| Unknown { part, objection })?);
+                    expanded.push_str(self.get(name).map_err(|objection| Fault { part, objection })?);
                 }
-                Reference::None => return Err(Unknown { part, objection: lone_dollar() }),
+                Reference::None => return Err(Fault { part, objection: lone_dollar() }),
             }
             rest = after;
         }
@@ -50,7 +45,7 @@ impl Variables {
 
 fn lone_dollar() -> Objection {
     Objection::new("`$` is not followed by a variable's name")
-        .help("write `$name`, `${name}`, or `$$` for a dollar sign")
+        .hint("write `$name`, `${name}`, or `$$` for a dollar sign")
 }
 
 /// The names a text refers to.
@@ -97,7 +92,7 @@ fn is_name_char(c: char) -> bool {
 pub fn check_name(name: &str) -> Result<(), Objection> {
     if name.is_empty() || !name.chars().all(is_name_char) || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(Objection::new(format!("`{name}` cannot be the name of a variable"))
-            .help("names are made of letters, digits and `_`, and begin with no digit"));
+            .hint("names are made of letters, digits and `_`, and begin with no digit"));
     }
     Ok(())
 }

@@ -1,0 +1,1271 @@
+//! What people are told about the mistakes they make, as they see it.
+
+use crate::{STREAM, Tree, with_stream};
+
+impl Tree {
+    /// What `strata compile` tells about the mistakes.
+    fn refusal(&self, stream: &str, arch: &str) -> String {
+        let output = self.compile(&[stream, "--arch", arch]);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[test]
+fn unknown_keys() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"form = "base"
+weak_deps = true
+
+[packages]
+instal = ["bash"]
+repos = ["ose"]
+kargs = ["quiet"]
+
+[packages.x86-64]
+install = ["microcode_ctl"]
+
+[[when]]
+if = "true"
+from = "scratch"
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: unknown key `form`
+   ,-[manifests/demo/top.toml:1:1]
+ 1 | form = "base"
+   : ^^^^
+ 2 | weak_deps = true
+   `----
+  hint: did you mean `from`?
+
+error: unknown key `weak_deps`
+   ,-[manifests/demo/top.toml:2:1]
+ 1 | form = "base"
+ 2 | weak_deps = true
+   : ^^^^^^^^^
+ 3 |
+   `----
+  hint: did you mean `weak-deps`?
+
+error: unknown key `instal` of `packages`
+   ,-[manifests/demo/top.toml:5:1]
+ 4 | [packages]
+ 5 | instal = ["bash"]
+   : ^^^^^^
+ 6 | repos = ["ose"]
+   `----
+  hint: did you mean `install`?
+
+error: unknown key `kargs` of `packages`
+   ,-[manifests/demo/top.toml:7:1]
+ 6 | repos = ["ose"]
+ 7 | kargs = ["quiet"]
+   : ^^^^^
+ 8 |
+   `----
+  hint: it belongs to the file: write it above the first [table]
+
+error: unknown key `x86-64` of `packages`
+    ,-[manifests/demo/top.toml:9:11]
+  8 |
+  9 | [packages.x86-64]
+    :           ^^^^^^
+ 10 | install = ["microcode_ctl"]
+    `----
+  hint: did you mean `x86_64`?
+
+error: unknown key `from` of `when`
+    ,-[manifests/demo/top.toml:14:1]
+ 13 | if = "true"
+ 14 | from = "scratch"
+    : ^^^^
+    `----
+  hint: it may stand only in the layer's own file
+"#);
+}
+
+#[test]
+fn wrong_types() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"docs = "yes"
+kargs = "quiet"
+packages = ["bash"]
+unit = { enable = [] }
+
+[file]
+path = "/etc/motd"
+
+[[units]]
+enable = ["crio.service"]
+
+[image]
+cmd = ["/sbin/init", 3]
+name = true
+
+[[group]]
+name = "users"
+gid = -1
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `docs` is a string, expected true or false
+   ,-[manifests/demo/top.toml:1:8]
+ 1 | docs = "yes"
+   :        ^^^^^
+ 2 | kargs = "quiet"
+   `----
+
+error: `kargs` is a string, expected a list of strings
+   ,-[manifests/demo/top.toml:2:9]
+ 1 | docs = "yes"
+ 2 | kargs = "quiet"
+   :         ^^^^^^^
+ 3 | packages = ["bash"]
+   `----
+  hint: put it in brackets: ["quiet"]
+
+error: `packages` is a list, expected a table
+   ,-[manifests/demo/top.toml:3:12]
+ 2 | kargs = "quiet"
+ 3 | packages = ["bash"]
+   :            ^^^^^^^^
+ 4 | unit = { enable = [] }
+   `----
+  hint: write `[packages]` with single brackets
+
+error: unknown key `unit`
+   ,-[manifests/demo/top.toml:4:1]
+ 3 | packages = ["bash"]
+ 4 | unit = { enable = [] }
+   : ^^^^
+ 5 |
+   `----
+  hint: did you mean `units`?
+
+error: `file` is a table, expected a list of tables
+   ,-[manifests/demo/top.toml:6:1]
+ 5 |
+ 6 | [file]
+   : ^^^^^^
+ 7 | path = "/etc/motd"
+   `----
+  hint: write `[[file]]` with double brackets
+
+error: `units` is a list, expected a table
+    ,-[manifests/demo/top.toml:9:1]
+  8 |
+  9 | [[units]]
+    : ^^^^^^^^^
+ 10 | enable = ["crio.service"]
+    `----
+  hint: write `[units]` with single brackets
+
+error: `cmd` is an integer, expected a string
+    ,-[manifests/demo/top.toml:13:22]
+ 12 | [image]
+ 13 | cmd = ["/sbin/init", 3]
+    :                      ^
+ 14 | name = true
+    `----
+  hint: put it in quotes: "3"
+
+error: `name` is a boolean, expected a string
+    ,-[manifests/demo/top.toml:14:8]
+ 13 | cmd = ["/sbin/init", 3]
+ 14 | name = true
+    :        ^^^^
+ 15 |
+    `----
+  hint: put it in quotes: "true"
+
+error: `gid` is out of range
+    ,-[manifests/demo/top.toml:18:7]
+ 17 | name = "users"
+ 18 | gid = -1
+    :       ^^
+    `----
+"#);
+}
+
+#[test]
+fn syntax() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"[packages
+install = ["bash"]
+remove = ["nano" "vi"]
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: unclosed table, expected `]`
+   ,-[manifests/demo/top.toml:1:10]
+ 1 | [packages
+   :          ^
+ 2 | install = ["bash"]
+   `----
+
+error: missing comma between array elements, expected `,`
+   ,-[manifests/demo/top.toml:3:18]
+ 2 | install = ["bash"]
+ 3 | remove = ["nano" "vi"]
+   :                  ^
+   `----
+"#);
+}
+
+#[test]
+fn missing_stream() {
+    let tree = Tree::new(&[]);
+    insta::assert_snapshot!(tree.refusal("dmeo", "x86_64"), @r"
+error: there is no stream `dmeo` in manifests
+  hint: did you mean `demo`?
+");
+}
+
+#[test]
+fn missing_layer_manifest() {
+    let tree = Tree::new(&[("demo/stream.toml", &STREAM.replace("\"top\"", "\"tpo\""))]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: layer `tpo` has no manifest: reading manifests/demo/tpo.toml: No such file or directory (os error 2)
+   ,-[manifests/demo/stream.toml:2:19]
+ 1 | arches = ["x86_64", "aarch64"]
+ 2 | layers = ["base", "tpo"]
+   :                   ^^^^^
+ 3 |
+   `----
+  hint: did you mean `top.toml`?
+"#);
+}
+
+#[test]
+fn missing_include() {
+    let tree = Tree::new(&[
+        (
+            "demo/top.toml",
+            r#"include = ["comon.toml", "x/other.toml"]
+"#,
+        ),
+        ("demo/common.toml", r""),
+    ]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: there is no file manifests/demo/comon.toml, nor manifests/shared/comon.toml
+   ,-[manifests/demo/top.toml:1:12]
+ 1 | include = ["comon.toml", "x/other.toml"]
+   :            ^^^^^^^^^^^^
+   `----
+  hint: did you mean `common.toml`?
+
+error: there is no file manifests/demo/x/other.toml, nor manifests/shared/x/other.toml
+   ,-[manifests/demo/top.toml:1:26]
+ 1 | include = ["comon.toml", "x/other.toml"]
+   :                          ^^^^^^^^^^^^^^
+   `----
+"#);
+}
+
+#[test]
+fn include_cycle() {
+    let tree = Tree::new(&[
+        (
+            "demo/top.toml",
+            r#"include = "a.toml"
+"#,
+        ),
+        (
+            "demo/a.toml",
+            r#"[[when]]
+if = "arch == 's390x'"
+include = ["../shared/b.toml"]
+"#,
+        ),
+        (
+            "shared/b.toml",
+            r#"include = "../demo/a.toml"
+"#,
+        ),
+    ]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `../demo/a.toml` includes itself
+   ,-[manifests/shared/b.toml:1:11]
+ 1 | include = "../demo/a.toml"
+   :           ^^^^^^^^^^^^^^^^
+   `----
+  hint: manifests/demo/a.toml includes manifests/shared/b.toml includes manifests/demo/a.toml
+"#);
+}
+
+#[test]
+fn unknown_names() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"from = "bsae"
+include = "packages-$flavour.toml"
+
+[packages]
+repos = ["base-os"]
+install = ["kernel-$rach", "cost-5$"]
+
+[image]
+labels = { version = "${os.verson}" }
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: unknown layer `bsae`
+   ,-[manifests/demo/top.toml:1:8]
+ 1 | from = "bsae"
+   :        ^^^^^^
+ 2 | include = "packages-$flavour.toml"
+   `----
+  hint: did you mean `base`?
+
+error: unknown variable `flavour`
+   ,-[manifests/demo/top.toml:2:21]
+ 1 | from = "bsae"
+ 2 | include = "packages-$flavour.toml"
+   :                     ^^^^^^^^
+ 3 |
+   `----
+  hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `stream`
+
+error: unknown repository `base-os`
+   ,-[manifests/demo/top.toml:5:10]
+ 4 | [packages]
+ 5 | repos = ["base-os"]
+   :          ^^^^^^^^^
+ 6 | install = ["kernel-$rach", "cost-5$"]
+   `----
+  hint: did you mean `baseos`?
+
+error: unknown variable `rach`
+   ,-[manifests/demo/top.toml:6:20]
+ 5 | repos = ["base-os"]
+ 6 | install = ["kernel-$rach", "cost-5$"]
+   :                    ^^^^^
+ 7 |
+   `----
+  hint: did you mean `arch`?
+
+error: `$` is not followed by a variable's name
+   ,-[manifests/demo/top.toml:6:35]
+ 5 | repos = ["base-os"]
+ 6 | install = ["kernel-$rach", "cost-5$"]
+   :                                   ^
+ 7 |
+   `----
+  hint: write `$name`, `${name}`, or `$$` for a dollar sign
+
+error: unknown variable `os.verson`
+   ,-[manifests/demo/top.toml:9:23]
+ 8 | [image]
+ 9 | labels = { version = "${os.verson}" }
+   :                       ^^^^^^^^^^^^
+   `----
+  hint: did you mean `os.version`?
+"#);
+}
+
+#[test]
+fn layer_cycle() {
+    let tree = Tree::new(&[
+        (
+            "demo/base.toml",
+            r#"from = "top"
+"#,
+        ),
+        (
+            "demo/top.toml",
+            r#"from = "base"
+"#,
+        ),
+    ]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: layer `base` is built from itself
+   ,-[manifests/demo/base.toml:1:8]
+ 1 | from = "top"
+   :        ^^^^^
+   `----
+  hint: base is built from top is built from base
+"#);
+}
+
+#[test]
+fn unpinned_image() {
+    let tree = Tree::new(&[
+        (
+            "demo/base.toml",
+            r#"from = "quay.io/centos-bootc/centos-bootc:stream10"
+"#,
+        ),
+        (
+            "demo/top.toml",
+            r#"from = "docker://quay.io/centos-bootc/centos-bootc:stream10"
+"#,
+        ),
+    ]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `quay.io/centos-bootc/centos-bootc:stream10` names no transport
+   ,-[manifests/demo/base.toml:1:8]
+ 1 | from = "quay.io/centos-bootc/centos-bootc:stream10"
+   :        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   `----
+  hint: write `docker://quay.io/centos-bootc/centos-bootc:stream10`
+
+error: `docker://quay.io/centos-bootc/centos-bootc:stream10` is not pinned by digest
+   ,-[manifests/demo/top.toml:1:8]
+ 1 | from = "docker://quay.io/centos-bootc/centos-bootc:stream10"
+   :        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   `----
+  hint: `skopeo inspect --format '{{.Digest}}' IMAGE` prints it; append `@sha256:...`
+"#);
+}
+
+#[test]
+fn contradictions() {
+    let tree = Tree::new(&[
+        (
+            "demo/top.toml",
+            r#"include = "common.toml"
+
+[packages]
+exclude = ["nano*"]
+install = ["vim", "a b"]
+
+[units]
+enable = ["crio.service"]
+"#,
+        ),
+        (
+            "demo/common.toml",
+            r#"[packages]
+install = ["nano"]
+remove = ["vim"]
+
+[units]
+mask = ["crio.service"]
+"#,
+        ),
+    ]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `nano*` is excluded, but `nano` is installed
+   ,-[manifests/demo/top.toml:4:12]
+ 3 | [packages]
+ 4 | exclude = ["nano*"]
+   :            ^^^^^^^
+ 5 | install = ["vim", "a b"]
+   `----
+  hint: installed at manifests/demo/common.toml:2
+
+error: `vim` is both installed and removed
+   ,-[manifests/demo/top.toml:5:12]
+ 4 | exclude = ["nano*"]
+ 5 | install = ["vim", "a b"]
+   :            ^^^^^
+ 6 |
+   `----
+  hint: removed at manifests/demo/common.toml:3
+
+error: `a b` is not one package
+   ,-[manifests/demo/top.toml:5:19]
+ 4 | exclude = ["nano*"]
+ 5 | install = ["vim", "a b"]
+   :                   ^^^^^
+ 6 |
+   `----
+  hint: put each package in a string of its own
+
+error: `crio.service` is both enabled and masked
+   ,-[manifests/demo/top.toml:8:11]
+ 7 | [units]
+ 8 | enable = ["crio.service"]
+   :           ^^^^^^^^^^^^^^
+   `----
+  hint: masked at manifests/demo/common.toml:6
+"#);
+}
+
+#[test]
+fn overrides() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"[[override]]
+package = "openssl"
+version = "x:3.2-1"
+kind = "fasttrack"
+until = "next week"
+
+[[override]]
+package = "bash"
+version = "5.2-1.el9"
+kind = "pin"
+reason = "a test"
+
+[[override]]
+package = "bash"
+file = "bash.rpm"
+version = "5"
+kind = "pin"
+reason = " "
+
+[[override]]
+package = "bash"
+version = "5.3"
+kind = "hotfix"
+reason = "another"
+until = 2025-03-31
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `override` lacks the key `reason`
+   ,-[manifests/demo/top.toml:1:1]
+ 1 | [[override]]
+   : ^^^^^^^^^^^^
+ 2 | package = "openssl"
+   `----
+
+error: `x:3.2-1` is not an EVR ([epoch:]version-release): the epoch is not a number
+   ,-[manifests/demo/top.toml:3:11]
+ 2 | package = "openssl"
+ 3 | version = "x:3.2-1"
+   :           ^^^^^^^^^
+ 4 | kind = "fasttrack"
+   `----
+
+error: unknown kind of override `fasttrack`
+   ,-[manifests/demo/top.toml:4:8]
+ 3 | version = "x:3.2-1"
+ 4 | kind = "fasttrack"
+   :        ^^^^^^^^^^^
+ 5 | until = "next week"
+   `----
+  hint: did you mean `fast-track`?
+
+error: `next week` is not a date
+   ,-[manifests/demo/top.toml:5:9]
+ 4 | kind = "fasttrack"
+ 5 | until = "next week"
+   :         ^^^^^^^^^^^
+ 6 |
+   `----
+  hint: write year, month and day: 2025-03-31
+
+error: the override has both `version` and `file`
+    ,-[manifests/demo/top.toml:13:1]
+ 12 |
+ 13 | [[override]]
+    : ^^^^^^^^^^^^
+ 14 | package = "bash"
+    `----
+  hint: keep one of them
+
+error: `reason` is empty
+    ,-[manifests/demo/top.toml:18:10]
+ 17 | kind = "pin"
+ 18 | reason = " "
+    :          ^^^
+ 19 |
+    `----
+
+error: `bash` is overridden twice
+    ,-[manifests/demo/top.toml:20:1]
+ 19 |
+ 20 | [[override]]
+    : ^^^^^^^^^^^^
+ 21 | package = "bash"
+    `----
+  hint: the other one is at manifests/demo/top.toml:7
+"#);
+}
+
+#[test]
+fn unknown_arch() {
+    let tree = Tree::new(&[("demo/stream.toml", &STREAM.replace("aarch64", "amd64"))]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: unknown architecture `amd64`
+   ,-[manifests/demo/stream.toml:1:21]
+ 1 | arches = ["x86_64", "amd64"]
+   :                     ^^^^^^^
+ 2 | layers = ["base", "top"]
+   `----
+  hint: did you mean `x86_64`?
+"#);
+}
+
+#[test]
+fn arch_of_another_stream() {
+    let tree = Tree::new(&[]);
+    insta::assert_snapshot!(tree.refusal("demo", "s390x"), @r#"
+error: the stream is not composed for s390x
+   ,-[manifests/demo/stream.toml:1:10]
+ 1 | arches = ["x86_64", "aarch64"]
+   :          ^^^^^^^^^^^^^^^^^^^^^
+ 2 | layers = ["base", "top"]
+   `----
+  hint: add "s390x", or ask for another architecture with --arch
+"#);
+}
+
+#[test]
+fn files() {
+    let tree = Tree::new(&[
+        (
+            "demo/top.toml",
+            r#"overlay = "overlays"
+
+[[file]]
+path = "etc/motd"
+content = ""
+
+[[file]]
+path = "/etc/../root/x"
+source = "nothing.conf"
+
+[[file]]
+path = "/etc/motd"
+content = ""
+append = ""
+mode = 644
+
+[[file]]
+path = "/etc/motd"
+content = "a"
+mode = "0999"
+user = "a:b"
+
+[[file]]
+path = "/etc/issue"
+content = "a"
+
+[[file]]
+path = "/etc/issue"
+content = "b"
+
+[[symlink]]
+path = "/a/./b"
+
+[[remove]]
+path = "/etc/[x"
+"#,
+        ),
+        ("demo/overlay/x", r""),
+    ]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: there is no directory manifests/demo/overlays
+   ,-[manifests/demo/top.toml:1:11]
+ 1 | overlay = "overlays"
+   :           ^^^^^^^^^^
+ 2 |
+   `----
+  hint: did you mean `overlay`?
+
+error: `etc/motd` is not an absolute path
+   ,-[manifests/demo/top.toml:4:8]
+ 3 | [[file]]
+ 4 | path = "etc/motd"
+   :        ^^^^^^^^^^
+ 5 | content = ""
+   `----
+  hint: write `/etc/motd`
+
+error: `/etc/../root/x` has `..`
+   ,-[manifests/demo/top.toml:8:8]
+ 7 | [[file]]
+ 8 | path = "/etc/../root/x"
+   :        ^^^^^^^^^^^^^^^^
+ 9 | source = "nothing.conf"
+   `----
+  hint: write the path straight
+
+error: there is no file manifests/demo/nothing.conf
+    ,-[manifests/demo/top.toml:9:10]
+  8 | path = "/etc/../root/x"
+  9 | source = "nothing.conf"
+    :          ^^^^^^^^^^^^^^
+ 10 |
+    `----
+
+error: the file's content is given more than once
+    ,-[manifests/demo/top.toml:11:1]
+ 10 |
+ 11 | [[file]]
+    : ^^^^^^^^
+ 12 | path = "/etc/motd"
+    `----
+  hint: keep one of `content`, `source` and `append`
+
+error: `mode` is an integer, expected a string
+    ,-[manifests/demo/top.toml:15:8]
+ 14 | append = ""
+ 15 | mode = 644
+    :        ^^^
+ 16 |
+    `----
+  hint: put it in quotes: "644"
+
+error: `0999` is not a file mode
+    ,-[manifests/demo/top.toml:20:8]
+ 19 | content = "a"
+ 20 | mode = "0999"
+    :        ^^^^^^
+ 21 | user = "a:b"
+    `----
+  hint: write three or four octal digits, such as "0644"
+
+error: `a:b` cannot be the name of a user or group
+    ,-[manifests/demo/top.toml:21:8]
+ 20 | mode = "0999"
+ 21 | user = "a:b"
+    :        ^^^^^
+ 22 |
+    `----
+  hint: at most 32 letters, digits, `_`, `-` and `.`, beginning with a letter or `_`
+
+error: `/etc/issue` is written twice
+    ,-[manifests/demo/top.toml:27:1]
+ 26 |
+ 27 | [[file]]
+    : ^^^^^^^^
+ 28 | path = "/etc/issue"
+    `----
+  hint: the other one is at manifests/demo/top.toml:23
+
+error: `symlink` lacks the key `target`
+    ,-[manifests/demo/top.toml:31:1]
+ 30 |
+ 31 | [[symlink]]
+    : ^^^^^^^^^^^
+ 32 | path = "/a/./b"
+    `----
+
+error: `/a/./b` has `.`
+    ,-[manifests/demo/top.toml:32:8]
+ 31 | [[symlink]]
+ 32 | path = "/a/./b"
+    :        ^^^^^^^^
+ 33 |
+    `----
+  hint: write the path straight
+
+error: `/etc/[x` is not a glob: unclosed character class; missing ']'
+    ,-[manifests/demo/top.toml:35:8]
+ 34 | [[remove]]
+ 35 | path = "/etc/[x"
+    :        ^^^^^^^^^
+    `----
+"#);
+}
+
+#[test]
+fn units() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"[units]
+enable = ["crio", "a b.service", ""]
+default-target = "multi-user.service"
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `crio` is not the full name of a unit
+   ,-[manifests/demo/top.toml:2:11]
+ 1 | [units]
+ 2 | enable = ["crio", "a b.service", ""]
+   :           ^^^^^^
+ 3 | default-target = "multi-user.service"
+   `----
+  hint: did you mean `crio.service`?
+
+error: `a b.service` has a character that unit names cannot have
+   ,-[manifests/demo/top.toml:2:19]
+ 1 | [units]
+ 2 | enable = ["crio", "a b.service", ""]
+   :                   ^^^^^^^^^^^^^
+ 3 | default-target = "multi-user.service"
+   `----
+
+error: `enable` is empty
+   ,-[manifests/demo/top.toml:2:34]
+ 1 | [units]
+ 2 | enable = ["crio", "a b.service", ""]
+   :                                  ^^
+ 3 | default-target = "multi-user.service"
+   `----
+
+error: `multi-user.service` is not a target
+   ,-[manifests/demo/top.toml:3:18]
+ 2 | enable = ["crio", "a b.service", ""]
+ 3 | default-target = "multi-user.service"
+   :                  ^^^^^^^^^^^^^^^^^^^^
+   `----
+"#);
+}
+
+#[test]
+fn users_and_scripts() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"kargs = ["quiet splash"]
+
+[[user]]
+name = "open vswitch"
+uid = 4294967296
+
+[[user]]
+name = "core"
+shell = "bash"
+comment = "a:b"
+
+[[script]]
+name = "x"
+body = "true"
+source = "x.sh"
+
+[os-release]
+variant = "coreos"
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `quiet splash` is more than one kernel argument
+   ,-[manifests/demo/top.toml:1:10]
+ 1 | kargs = ["quiet splash"]
+   :          ^^^^^^^^^^^^^^
+ 2 |
+   `----
+  hint: put each argument in a string of its own
+
+error: `open vswitch` cannot be the name of a user or group
+   ,-[manifests/demo/top.toml:4:8]
+ 3 | [[user]]
+ 4 | name = "open vswitch"
+   :        ^^^^^^^^^^^^^^
+ 5 | uid = 4294967296
+   `----
+  hint: at most 32 letters, digits, `_`, `-` and `.`, beginning with a letter or `_`
+
+error: `uid` is out of range
+   ,-[manifests/demo/top.toml:5:7]
+ 4 | name = "open vswitch"
+ 5 | uid = 4294967296
+   :       ^^^^^^^^^^
+ 6 |
+   `----
+
+error: `bash` is not an absolute path
+    ,-[manifests/demo/top.toml:9:9]
+  8 | name = "core"
+  9 | shell = "bash"
+    :         ^^^^^^
+ 10 | comment = "a:b"
+    `----
+  hint: write `/bash`
+
+error: a colon or control character would break /etc/passwd
+    ,-[manifests/demo/top.toml:10:11]
+  9 | shell = "bash"
+ 10 | comment = "a:b"
+    :           ^^^^^
+ 11 |
+    `----
+
+error: `script` lacks the key `reason`
+    ,-[manifests/demo/top.toml:12:1]
+ 11 |
+ 12 | [[script]]
+    : ^^^^^^^^^^
+ 13 | name = "x"
+    `----
+
+error: the script has both `body` and `source`
+    ,-[manifests/demo/top.toml:12:1]
+ 11 |
+ 12 | [[script]]
+    : ^^^^^^^^^^
+ 13 | name = "x"
+    `----
+  hint: keep one of them
+
+error: `variant` cannot be a field of os-release
+    ,-[manifests/demo/top.toml:18:1]
+ 17 | [os-release]
+ 18 | variant = "coreos"
+    : ^^^^^^^
+    `----
+  hint: fields are made of upper-case letters, digits and `_`
+"#);
+}
+
+#[test]
+fn conditions() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"[[when]]
+if = "arch = 'x86_64'"
+
+[[when]]
+if = "arch == x86_64"
+
+[[when]]
+if = "fips and arch == 's390x'"
+
+[[when]]
+kargs = ["quiet"]
+
+[[when]]
+if = "arch == 's390x'"
+[when.packages]
+instal = ["s390utils"]
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `=` is not part of a condition
+   ,-[manifests/demo/top.toml:2:12]
+ 1 | [[when]]
+ 2 | if = "arch = 'x86_64'"
+   :            ^
+ 3 |
+   `----
+  hint: write `==` to compare
+
+error: unknown variable `x86_64`
+   ,-[manifests/demo/top.toml:5:15]
+ 4 | [[when]]
+ 5 | if = "arch == x86_64"
+   :               ^^^^^^
+ 6 |
+   `----
+  hint: a text is put in quotes: 'x86_64'
+
+error: unknown variable `fips`
+   ,-[manifests/demo/top.toml:8:7]
+ 7 | [[when]]
+ 8 | if = "fips and arch == 's390x'"
+   :       ^^^^
+ 9 |
+   `----
+  hint: a text is put in quotes: 'fips'
+
+error: `when` lacks the key `if`
+    ,-[manifests/demo/top.toml:10:1]
+  9 |
+ 10 | [[when]]
+    : ^^^^^^^^
+ 11 | kargs = ["quiet"]
+    `----
+
+error: unknown key `instal` of `packages`
+    ,-[manifests/demo/top.toml:16:1]
+ 15 | [when.packages]
+ 16 | instal = ["s390utils"]
+    : ^^^^^^
+    `----
+  hint: did you mean `install`?
+"#);
+}
+
+#[test]
+fn stream_head() {
+    let tree = Tree::new(&[(
+        "demo/stream.toml",
+        r#"name = "dem0"
+openshift = 4.20
+arches = []
+layers = ["base", "top", "base", "Top"]
+rpmdb = "usr/lib"
+
+[os]
+id = "rhel"
+name = "Demo"
+versoin = "9.6"
+
+[version]
+prefix = "9"
+dated-by = ["bas"]
+
+[image]
+format = "ostre"
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: the stream is called `dem0`, its folder `demo`
+   ,-[manifests/demo/stream.toml:1:8]
+ 1 | name = "dem0"
+   :        ^^^^^^
+ 2 | openshift = 4.20
+   `----
+  hint: give both the same name, or leave `name` out
+
+error: `openshift` is a float, expected a string
+   ,-[manifests/demo/stream.toml:2:13]
+ 1 | name = "dem0"
+ 2 | openshift = 4.20
+   :             ^^^^
+ 3 | arches = []
+   `----
+  hint: put it in quotes: "4.20"
+
+error: `arches` is empty
+   ,-[manifests/demo/stream.toml:3:10]
+ 2 | openshift = 4.20
+ 3 | arches = []
+   :          ^^
+ 4 | layers = ["base", "top", "base", "Top"]
+   `----
+
+error: layer `base` is listed twice
+   ,-[manifests/demo/stream.toml:4:26]
+ 3 | arches = []
+ 4 | layers = ["base", "top", "base", "Top"]
+   :                          ^^^^^^
+ 5 | rpmdb = "usr/lib"
+   `----
+
+error: `Top` cannot name an image
+   ,-[manifests/demo/stream.toml:4:34]
+ 3 | arches = []
+ 4 | layers = ["base", "top", "base", "Top"]
+   :                                  ^^^^^
+ 5 | rpmdb = "usr/lib"
+   `----
+  hint: write `top`
+
+error: `usr/lib` is not an absolute path
+   ,-[manifests/demo/stream.toml:5:9]
+ 4 | layers = ["base", "top", "base", "Top"]
+ 5 | rpmdb = "usr/lib"
+   :         ^^^^^^^^^
+ 6 |
+   `----
+  hint: write `/usr/lib`
+
+error: `os` lacks the key `version`
+   ,-[manifests/demo/stream.toml:7:1]
+ 6 |
+ 7 | [os]
+   : ^^^^
+ 8 | id = "rhel"
+   `----
+
+error: unknown key `versoin` of `os`
+    ,-[manifests/demo/stream.toml:10:1]
+  9 | name = "Demo"
+ 10 | versoin = "9.6"
+    : ^^^^^^^
+ 11 |
+    `----
+  hint: did you mean `version`?
+
+error: `9` is not of the form X.Y
+    ,-[manifests/demo/stream.toml:13:10]
+ 12 | [version]
+ 13 | prefix = "9"
+    :          ^^^
+ 14 | dated-by = ["bas"]
+    `----
+  hint: versions are X.Y.YYYYMMDD-N, such as 9.6.20250203-0
+
+error: unknown layer `bas`
+    ,-[manifests/demo/stream.toml:14:13]
+ 13 | prefix = "9"
+ 14 | dated-by = ["bas"]
+    :             ^^^^^
+ 15 |
+    `----
+  hint: did you mean `base`?
+
+error: unknown image format `ostre`
+    ,-[manifests/demo/stream.toml:17:10]
+ 16 | [image]
+ 17 | format = "ostre"
+    :          ^^^^^^^
+    `----
+  hint: did you mean `ostree`?
+"#);
+}
+
+#[test]
+fn stream_variables() {
+    let tree = Tree::new(&[(
+        "demo/stream.toml",
+        &with_stream(
+            r#"
+[variables]
+arch = "mips"
+a-b = 1
+list = []
+"#,
+        ),
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `arch` is always there and cannot be set
+    ,-[manifests/demo/stream.toml:18:1]
+ 17 | [variables]
+ 18 | arch = "mips"
+    : ^^^^
+ 19 | a-b = 1
+    `----
+
+error: `a-b` cannot be the name of a variable
+    ,-[manifests/demo/stream.toml:19:1]
+ 18 | arch = "mips"
+ 19 | a-b = 1
+    : ^^^
+ 20 | list = []
+    `----
+  hint: names are made of letters, digits and `_`, and begin with no digit
+
+error: `list` is a list, expected a string, a number, true or false
+    ,-[manifests/demo/stream.toml:20:8]
+ 19 | a-b = 1
+ 20 | list = []
+    :        ^^
+    `----
+"#);
+}
+
+#[test]
+fn variables_in_a_circle() {
+    let tree = Tree::new(&[(
+        "demo/stream.toml",
+        &with_stream(
+            r#"
+[variables]
+a = "$b"
+b = "${c}/x"
+c = "$a"
+d = "$a"
+"#,
+        ),
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: variable `a` runs in a circle
+    ,-[manifests/demo/stream.toml:18:5]
+ 17 | [variables]
+ 18 | a = "$b"
+    :     ^^^^
+ 19 | b = "${c}/x"
+    `----
+
+error: variable `b` runs in a circle
+    ,-[manifests/demo/stream.toml:19:5]
+ 18 | a = "$b"
+ 19 | b = "${c}/x"
+    :     ^^^^^^^^
+ 20 | c = "$a"
+    `----
+
+error: variable `c` runs in a circle
+    ,-[manifests/demo/stream.toml:20:5]
+ 19 | b = "${c}/x"
+ 20 | c = "$a"
+    :     ^^^^
+ 21 | d = "$a"
+    `----
+
+error: variable `d` runs in a circle
+    ,-[manifests/demo/stream.toml:21:5]
+ 20 | c = "$a"
+ 21 | d = "$a"
+    :     ^^^^
+    `----
+"#);
+}
+
+#[test]
+fn repositories() {
+    let tree = Tree::new(&[(
+        "demo/stream.toml",
+        &with_stream(
+            r#"
+[repos.empty]
+
+[repos.unsigned]
+baseurl = "ftp://example.com/$snapshot"
+mirrorlist = "http://"
+gpg_check = false
+priority = "low"
+includepkgs = ["[a"]
+sslclientcert = "cert.pem"
+"#,
+        ),
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: repository `empty` has no `gpgkey` to check signatures with
+    ,-[manifests/demo/stream.toml:17:8]
+ 16 |
+ 17 | [repos.empty]
+    :        ^^^^^
+ 18 |
+    `----
+  hint: name the key, or take unsigned packages with `gpgcheck = false`
+
+error: repository `empty` has no place to fetch from
+    ,-[manifests/demo/stream.toml:17:8]
+ 16 |
+ 17 | [repos.empty]
+    :        ^^^^^
+ 18 |
+    `----
+  hint: give it a `baseurl`, `mirrorlist` or `metalink`
+
+error: repository `unsigned` has no `gpgkey` to check signatures with
+    ,-[manifests/demo/stream.toml:19:8]
+ 18 |
+ 19 | [repos.unsigned]
+    :        ^^^^^^^^
+ 20 | baseurl = "ftp://example.com/$snapshot"
+    `----
+  hint: name the key, or take unsigned packages with `gpgcheck = false`
+
+error: repository `unsigned` has only one of `sslclientcert` and `sslclientkey`
+    ,-[manifests/demo/stream.toml:19:8]
+ 18 |
+ 19 | [repos.unsigned]
+    :        ^^^^^^^^
+ 20 | baseurl = "ftp://example.com/$snapshot"
+    `----
+
+error: unknown variable `snapshot`
+    ,-[manifests/demo/stream.toml:20:30]
+ 19 | [repos.unsigned]
+ 20 | baseurl = "ftp://example.com/$snapshot"
+    :                              ^^^^^^^^^
+ 21 | mirrorlist = "http://"
+    `----
+  hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `stream`
+
+error: `http://` is no URL packages can be fetched from
+    ,-[manifests/demo/stream.toml:21:14]
+ 20 | baseurl = "ftp://example.com/$snapshot"
+ 21 | mirrorlist = "http://"
+    :              ^^^^^^^^^
+ 22 | gpg_check = false
+    `----
+  hint: write an http://, https:// or file:// URL, or a path
+
+error: unknown key `gpg_check` of `unsigned`
+    ,-[manifests/demo/stream.toml:22:1]
+ 21 | mirrorlist = "http://"
+ 22 | gpg_check = false
+    : ^^^^^^^^^
+ 23 | priority = "low"
+    `----
+  hint: did you mean `gpgcheck`?
+
+error: `priority` is a string, expected an integer
+    ,-[manifests/demo/stream.toml:23:12]
+ 22 | gpg_check = false
+ 23 | priority = "low"
+    :            ^^^^^
+ 24 | includepkgs = ["[a"]
+    `----
+
+error: `[a` is not a glob: unclosed character class; missing ']'
+    ,-[manifests/demo/stream.toml:24:16]
+ 23 | priority = "low"
+ 24 | includepkgs = ["[a"]
+    :                ^^^^
+ 25 | sslclientcert = "cert.pem"
+    `----
+"#);
+}
