@@ -6,11 +6,13 @@
 
 use std::fmt;
 
-/// Advice for the user, carried in an error chain but not part of its message.
+/// Advice for the user, carried in an error chain but not part of its message. A link of the chain itself:
+/// `anyhow` contexts hide their type from whoever walks the chain.
 #[derive(Debug)]
 pub struct Hint {
     advice: String,
     message: String,
+    cause: Option<anyhow::Error>,
 }
 
 impl Hint {
@@ -26,7 +28,11 @@ impl fmt::Display for Hint {
     }
 }
 
-impl std::error::Error for Hint {}
+impl std::error::Error for Hint {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(AsRef::as_ref)
+    }
+}
 
 /// Adds a hint to a failed result.
 pub trait HintExt<T> {
@@ -36,11 +42,33 @@ pub trait HintExt<T> {
 
 impl<T, E: Into<anyhow::Error>> HintExt<T> for Result<T, E> {
     fn hint(self, message: impl fmt::Display, advice: impl fmt::Display) -> anyhow::Result<T> {
-        self.map_err(|e| e.into().context(Hint { advice: advice.to_string(), message: message.to_string() }))
+        self.map_err(|e| {
+            anyhow::Error::new(Hint {
+                advice: advice.to_string(),
+                message: message.to_string(),
+                cause: Some(e.into()),
+            })
+        })
     }
 }
 
 /// An error made of a message and a hint.
 pub fn hinted(message: impl fmt::Display, advice: impl fmt::Display) -> anyhow::Error {
-    anyhow::Error::new(Hint { advice: advice.to_string(), message: message.to_string() })
+    anyhow::Error::new(Hint { advice: advice.to_string(), message: message.to_string(), cause: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn hints_are_found_in_the_chain_and_hide_nothing() {
+        let error = Err::<(), _>(anyhow!("cause")).hint("middle", "do this").context("top").unwrap_err();
+        assert_eq!(format!("{error:#}"), "top: middle: cause");
+        let advice: Vec<_> =
+            error.chain().filter_map(|e| e.downcast_ref::<Hint>()).map(Hint::advice).collect();
+        assert_eq!(advice, ["do this"]);
+    }
 }

@@ -94,7 +94,8 @@ impl Transport {
             )),
             "http" | "https" => {
                 let http = self.http.get(|| Http::new(&self.repo))?;
-                let response = http.runtime.block_on(http.client.get(url.clone()).send())?;
+                // timers are made with the request, so that has to happen inside the runtime too
+                let response = http.runtime.block_on(async { http.client.get(url.clone()).send().await })?;
                 if !response.status().is_success() {
                     return Err(BadStatus(response.status()).into());
                 }

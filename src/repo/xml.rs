@@ -77,10 +77,7 @@ pub(super) fn walk(
         buffer.clear();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
-            Err(error) => {
-                let position = reader.error_position();
-                return Err(error).with_context(|| format!("at byte {position}"));
-            }
+            Err(error) => bail!("at byte {}: {error}", reader.error_position()),
         };
         match event {
             Event::Start(start) => {
