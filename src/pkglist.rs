@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::lock::{Action, Lockfile};
 use crate::package::{Evr, Nevra};
 
@@ -113,6 +114,12 @@ impl PackageSet {
         let mut json = serde_json::to_vec(&meta).unwrap_or_else(|_| unreachable!("strings only"));
         json.push(b'\n');
         json
+    }
+
+    /// Digest of the list, whatever the layers: one line per package, sorted. What a lockfile's `parent` is.
+    pub fn digest(&self) -> Digest {
+        let lines: String = self.packages.keys().map(|nevra| format!("{nevra}\n")).collect();
+        Digest::of(lines)
     }
 
     /// Packages and their origins, sorted.

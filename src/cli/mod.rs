@@ -4,6 +4,7 @@
 //! or JSON; progress, warnings and errors to standard error.
 
 mod compile;
+mod diff;
 mod images;
 mod lock;
 mod screen;
@@ -81,6 +82,7 @@ pub enum Format {
 #[derive(Subcommand)]
 enum Command {
     Compile(compile::Args),
+    Diff(diff::Args),
     Images(images::Args),
     Lock(lock::Args),
     Show(show::Args),
@@ -112,6 +114,7 @@ fn run(cli: &Cli) -> Result<Answer> {
     init_logging(&cli.global);
     match &cli.command {
         Command::Compile(args) => compile::run(&cli.global, args),
+        Command::Diff(args) => diff::run(&cli.global, args),
         Command::Images(args) => images::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),

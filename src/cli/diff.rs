@@ -1,0 +1,109 @@
+//! `strata diff`
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::{Answer, Format, Global};
+use crate::diff::source::{Source, pair};
+use crate::diff::{self, Change, Diff, FastTrack, Package};
+
+/// Show which packages differ between two images, rpmdbs or lockfiles
+#[derive(clap::Args)]
+pub struct Args {
+    /// The old side: a lockfile (*.toml), an rpmdb.sqlite, a meta.json, or an image
+    from: String,
+    /// The new side
+    to: String,
+}
+
+/// The JSON form; see [`crate::diff`].
+#[derive(Serialize)]
+struct Report<'a> {
+    from: &'a str,
+    to: &'a str,
+    #[serde(flatten)]
+    diff: &'a Diff,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<Answer> {
+    let (from, to) = (Source::find(&args.from)?, Source::find(&args.to)?);
+    let sets = pair(&from, &to, || global.store())?;
+    if sets.own_layers_only {
+        global
+            .progress()
+            .warn("only the lockfiles' own layers are compared: the layers below are not beside them");
+    }
+    let diff = diff::diff(&sets.from, &sets.to);
+    match global.format {
+        Format::Text => super::print(&text(&diff))?,
+        Format::Json => super::print_json(&Report { from: &args.from, to: &args.to, diff: &diff })?,
+        Format::Markdown => super::print(&markdown(&diff))?,
+        Format::Html => bail!("diff has no HTML form yet: take text, json or markdown"),
+    }
+    Ok(Answer::Done)
+}
+
+/// A group of the report: its title, and rows of package, versions and layer.
+struct Group {
+    title: &'static str,
+    rows: Vec<[String; 3]>,
+}
+
+fn groups(diff: &Diff) -> Vec<Group> {
+    let row = |name: &str, arch: &str, versions: String, layer: &Option<String>| {
+        [format!("{name}.{arch}"), versions, layer.clone().unwrap_or_default()]
+    };
+    let package = |p: &Package| row(&p.name, &p.arch, p.evr.to_string(), &p.layer);
+    let change = |c: &Change| row(&c.name, &c.arch, format!("{} → {}", c.from, c.to), &c.layer);
+    let fast_track =
+        |f: &FastTrack| row(&f.name, &f.arch, format!("{} instead of {}", f.evr, f.replaces), &f.layer);
+    let groups = [
+        Group { title: "Upgraded", rows: diff.upgraded.iter().map(change).collect() },
+        Group { title: "Downgraded", rows: diff.downgraded.iter().map(change).collect() },
+        Group { title: "Added", rows: diff.added.iter().map(package).collect() },
+        Group { title: "Removed", rows: diff.removed.iter().map(package).collect() },
+        Group { title: "Fast-tracked", rows: diff.fast_tracks.iter().map(fast_track).collect() },
+    ];
+    groups.into_iter().filter(|group| !group.rows.is_empty()).collect()
+}
+
+fn summary(diff: &Diff) -> String {
+    if diff.is_empty() {
+        return "no package differs".to_owned();
+    }
+    let counts = [
+        (diff.upgraded.len(), "upgraded"),
+        (diff.downgraded.len(), "downgraded"),
+        (diff.added.len(), "added"),
+        (diff.removed.len(), "removed"),
+    ];
+    let parts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn text(diff: &Diff) -> String {
+    let mut text = String::new();
+    for Group { title, rows } in groups(diff) {
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let (names, versions) = (width(0), width(1));
+        text += &format!("{title}:\n");
+        for [name, version, layer] in &rows {
+            text += format!("  {name:names$}  {version:versions$}  {layer}").trim_end();
+            text += "\n";
+        }
+        text += "\n";
+    }
+    text + &summary(diff) + "\n"
+}
+
+fn markdown(diff: &Diff) -> String {
+    let mut text = String::new();
+    for Group { title, rows } in groups(diff) {
+        text += &format!("### {title}\n\n| package | version | layer |\n|---|---|---|\n");
+        for [name, version, layer] in rows {
+            text += &format!("| {name} | {version} | {layer} |\n");
+        }
+        text += "\n";
+    }
+    text + &summary(diff) + "\n"
+}

@@ -1,0 +1,151 @@
+//! Where package sets come from.
+//!
+//! A lockfile has the packages of one layer only. All that an image of it has can be told if the lockfiles of
+//! the layers below are beside it and still what it was solved on (its `parent` digest).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::image;
+use crate::digest::Digest;
+use crate::error::{HintExt, hinted};
+use crate::image::reference::Reference;
+use crate::lock::Lockfile;
+use crate::pkglist::PackageSet;
+use crate::rpmdb::Rpmdb;
+use crate::store::Store;
+
+/// Something that has packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A lockfile.
+    Lockfile(PathBuf),
+    /// A package list as images carry it.
+    MetaJson(PathBuf),
+    /// An rpmdb.sqlite.
+    Rpmdb(PathBuf),
+    /// An image.
+    Image(Reference),
+}
+
+impl Source {
+    /// What `text` names: a file (`*.toml` a lockfile, `*.json` a package list, any other an rpmdb.sqlite), or
+    /// else an image.
+    pub fn find(text: &str) -> Result<Self> {
+        let path = Path::new(text);
+        if path.is_file() {
+            let kind = match path.extension().and_then(|e| e.to_str()) {
+                Some("toml") => Self::Lockfile,
+                Some("json") => Self::MetaJson,
+                _ => Self::Rpmdb,
+            };
+            return Ok(kind(path.to_owned()));
+        }
+        text.parse().map(Self::Image).hint(
+            format!("finding the packages of `{text}`: there is no such file, and it names no image"),
+            "name a lockfile, an rpmdb.sqlite, a meta.json or an image",
+        )
+    }
+
+    /// All packages; none for a lockfile without its layers below.
+    fn packages(&self, store: &impl Fn() -> Result<Store>) -> Result<Option<PackageSet>> {
+        match self {
+            Self::Lockfile(path) => {
+                let stack =
+                    stack(path).with_context(|| format!("reading the layers below {}", path.display()))?;
+                stack.map(|stack| PackageSet::of_lockfiles(&stack)).transpose()
+            }
+            Self::MetaJson(path) => {
+                let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+                PackageSet::from_json(&bytes).with_context(|| format!("reading {}", path.display())).map(Some)
+            }
+            Self::Rpmdb(path) => Ok(Some(Rpmdb::open_read_only(path)?.nevras()?.into_iter().collect())),
+            Self::Image(reference) => {
+                let (layout, image) = reference.open(&store()?)?;
+                image::packages(&layout, &image).map(Some)
+            }
+        }
+    }
+
+    /// The packages of a lockfile's own layer.
+    fn own_packages(&self) -> Result<PackageSet> {
+        match self {
+            Self::Lockfile(path) => Ok(PackageSet::of_layer(&read_lockfile(path)?)),
+            Self::MetaJson(_) | Self::Rpmdb(_) | Self::Image(_) => Err(hinted(
+                "comparing a lockfile with what is more than a layer",
+                "put the lockfiles of the layers below, as it was solved on them, beside the lockfile",
+            )),
+        }
+    }
+}
+
+/// Two package sets that can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The old set.
+    pub from: PackageSet,
+    /// The new set.
+    pub to: PackageSet,
+    /// Both are lockfiles, and only their own layers are compared: the layers below one of them are not there.
+    pub own_layers_only: bool,
+}
+
+/// Reads both sides of a comparison. `store` is asked for images only.
+pub fn pair(from: &Source, to: &Source, store: impl Fn() -> Result<Store>) -> Result<Pair> {
+    match (from.packages(&store)?, to.packages(&store)?) {
+        (Some(from), Some(to)) => Ok(Pair { from, to, own_layers_only: false }),
+        _ => Ok(Pair { from: from.own_packages()?, to: to.own_packages()?, own_layers_only: true }),
+    }
+}
+
+/// The lockfiles from the bottom layer up to `path`, as far as they are beside it.
+fn stack(path: &Path) -> Result<Option<Vec<Lockfile>>> {
+    let top = read_lockfile(path)?;
+    let mut waiting = Vec::new();
+    for file in lockfiles_beside(path)? {
+        let lock = read_lockfile(&file)?;
+        if lock.layer != top.layer {
+            waiting.push(lock);
+        }
+    }
+    let mut stacks: BTreeMap<Option<Digest>, Vec<Lockfile>> = [(None, Vec::new())].into();
+    loop {
+        if let Some(below) = stacks.get(&top.parent) {
+            return Ok(Some(below.iter().cloned().chain([top]).collect()));
+        }
+        let Some(next) = waiting.iter().position(|lock| stacks.contains_key(&lock.parent)) else {
+            return Ok(None);
+        };
+        let lock = waiting.swap_remove(next);
+        let stack: Vec<Lockfile> = stacks[&lock.parent].iter().cloned().chain([lock]).collect();
+        stacks.insert(Some(PackageSet::of_lockfiles(&stack)?.digest()), stack);
+    }
+}
+
+/// The lockfiles of the same architecture in the same directory, sorted by name.
+fn lockfiles_beside(path: &Path) -> Result<Vec<PathBuf>> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let Some((_, suffix)) = name.split_once('.') else { return Ok(Vec::new()) };
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("listing {}", dir.display()))? {
+        let file = entry.with_context(|| format!("listing {}", dir.display()))?.path();
+        let other = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.split_once('.'));
+        if other.is_some_and(|(_, s)| s == suffix) {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_lockfile(path: &Path) -> Result<Lockfile> {
+    let context = || format!("reading the lockfile {}", path.display());
+    let lock: Lockfile =
+        toml::from_str(&fs::read_to_string(path).with_context(context)?).with_context(context)?;
+    ensure!(lock.version == 1, "{}: its version is {}, expected 1", context(), lock.version);
+    Ok(lock)
+}
