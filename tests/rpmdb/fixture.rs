@@ -1,5 +1,4 @@
-//! Our rpmdb against librpm's: the same packages, installed by `rpm` and written by strata, must leave the same
-//! rows in every table, and `rpm` must be able to go on with ours.
+//! Packages that have one of everything, and databases made of them by librpm and by strata.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +11,7 @@ use strata::rpmdb::Rpmdb;
 use tempfile::TempDir;
 
 /// With this in the environment, rpm 4.18 gives the transaction this id and elements this time, counting up.
-const EPOCH: u32 = 1_700_000_000;
+pub const EPOCH: u32 = 1_700_000_000;
 
 /// A package for each thing that makes rows or bytes special.
 const SPEC: &str = r#"
@@ -94,13 +93,13 @@ print(2)
 "#;
 
 /// A scratch directory with the packages of [`SPEC`].
-struct Fixture {
-    dir: TempDir,
-    rpms: Vec<PathBuf>,
+pub struct Fixture {
+    pub dir: TempDir,
+    pub rpms: Vec<PathBuf>,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let spec = dir.path().join("plain.spec");
         fs::write(&spec, SPEC).unwrap();
@@ -112,16 +111,16 @@ impl Fixture {
         Self { dir, rpms }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn rpm(&self, name: &str) -> &Path {
+    pub fn rpm(&self, name: &str) -> &Path {
         self.rpms.iter().find(|p| p.to_str().unwrap().contains(&format!("/{name}-1.0-1."))).unwrap()
     }
 
     /// The database `rpm` makes when it installs the packages one by one.
-    fn librpm(&self, rpms: &[PathBuf]) -> PathBuf {
+    pub fn librpm(&self, rpms: &[PathBuf]) -> PathBuf {
         let db = self.path("librpm");
         for rpm in rpms {
             install(&db, &[rpm.as_path()]);
@@ -130,7 +129,7 @@ impl Fixture {
     }
 
     /// The database strata makes of the same packages.
-    fn strata(&self, rpms: &[PathBuf]) -> PathBuf {
+    pub fn strata(&self, rpms: &[PathBuf]) -> PathBuf {
         let path = self.path("strata").join("rpmdb.sqlite");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         write(&path, |db| {
@@ -142,7 +141,7 @@ impl Fixture {
     }
 }
 
-fn install(db: &Path, rpms: &[&Path]) {
+pub fn install(db: &Path, rpms: &[&Path]) {
     let mut rpm = Command::new("rpm");
     rpm.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).arg("--dbpath").arg(db);
     rpm.args(["-i", "--justdb", "--nodeps", "--noscripts", "--notriggers", "--nosignature", "--ignorearch"]);
@@ -151,40 +150,40 @@ fn install(db: &Path, rpms: &[&Path]) {
 }
 
 /// Debian's rpm wants to be told that it is not the system's package manager.
-fn debian() -> &'static [&'static str] {
+pub fn debian() -> &'static [&'static str] {
     if Path::new("/etc/debian_version").exists() { &["--force-debian"] } else { &[] }
 }
 
-fn write(path: &Path, change: impl FnOnce(&mut Rpmdb)) {
+pub fn write(path: &Path, change: impl FnOnce(&mut Rpmdb)) {
     let mut db = Rpmdb::open(path).unwrap();
     change(&mut db);
     db.finish().unwrap();
 }
 
-fn blob(rpm: &Path, time: u32) -> Vec<u8> {
+pub fn blob(rpm: &Path, time: u32) -> Vec<u8> {
     blob_of(rpm, time, transaction_color())
 }
 
-fn blob_of(rpm: &Path, time: u32, color: u32) -> Vec<u8> {
+pub fn blob_of(rpm: &Path, time: u32, color: u32) -> Vec<u8> {
     let header = Header::open(rpm).unwrap();
     let files = header.files().unwrap().len();
     let tags = InstallTags { time, tid: EPOCH, color, file_states: vec![0; files] };
     header.to_rpmdb_blob(&tags).unwrap()
 }
 
-fn transaction_color() -> u32 {
+pub fn transaction_color() -> u32 {
     let output = run(Command::new("rpm").args(["--eval", "%{?_transaction_color}%{!?_transaction_color:0}"]));
     output.trim().parse().unwrap()
 }
 
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = run(Command::new("find").arg(dir).args([
         "-type",
         "f",
@@ -203,7 +202,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 
 /// Schema and rows of all tables, in the order of the file; without SQLite's own statistics, which librpm
 /// gathers and strata does not.
-fn dump(path: &Path) -> BTreeMap<String, Vec<String>> {
+pub fn dump(path: &Path) -> BTreeMap<String, Vec<String>> {
     let db = Connection::open(path).unwrap();
     let names: Vec<String> = strings(&db, "SELECT name FROM sqlite_schema WHERE type = 'table'");
     let mut dump: BTreeMap<String, Vec<String>> = names
@@ -224,14 +223,14 @@ fn dump(path: &Path) -> BTreeMap<String, Vec<String>> {
     dump
 }
 
-fn strings(db: &Connection, sql: &str) -> Vec<String> {
+pub fn strings(db: &Connection, sql: &str) -> Vec<String> {
     let mut statement = db.prepare(sql).unwrap();
     let text =
         |row: &rusqlite::Row<'_>| Ok(String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).into_owned());
     statement.query_map([], text).unwrap().map(Result::unwrap).collect()
 }
 
-fn assert_same_rows(ours: &Path, theirs: &Path) {
+pub fn assert_same_rows(ours: &Path, theirs: &Path) {
     let (ours, theirs) = (dump(ours), dump(theirs));
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     for (table, rows) in &theirs {
@@ -240,40 +239,4 @@ fn assert_same_rows(ours: &Path, theirs: &Path) {
         }
         assert_eq!(ours[table].len(), rows.len(), "rows of {table}");
     }
-}
-
-#[test]
-fn rows_are_those_of_librpm() {
-    let fixture = Fixture::new();
-    let theirs = fixture.librpm(&fixture.rpms);
-    assert!(dump(&theirs)["Requirename"].len() > 10, "the packages exercise the index");
-    assert_same_rows(&fixture.strata(&fixture.rpms), &theirs);
-}
-
-/// For a large set: `STRATA_TEST_RPMS=DIR cargo test --test rpmdb -- --ignored`.
-#[test]
-#[ignore = "needs a directory of packages in STRATA_TEST_RPMS"]
-fn rows_are_those_of_librpm_for_a_repository() {
-    let dir = std::env::var("STRATA_TEST_RPMS").expect("STRATA_TEST_RPMS names a directory of packages");
-    let rpms = files_below(Path::new(&dir));
-    let fixture = Fixture { dir: tempfile::tempdir().unwrap(), rpms };
-    let theirs = fixture.path("librpm");
-    let paths: Vec<&Path> = fixture.rpms.iter().map(PathBuf::as_path).collect();
-    install(&theirs, &paths);
-    let theirs = theirs.join("rpmdb.sqlite");
-
-    // rpm chooses the order of a transaction; ours follows it
-    let by_sha1: BTreeMap<String, &Path> =
-        paths.iter().map(|p| (Header::open(p).unwrap().sha1().unwrap().unwrap().to_owned(), *p)).collect();
-    let order = strings(&Connection::open(&theirs).unwrap(), "SELECT key FROM Sha1header ORDER BY hnum");
-    let ours = fixture.path("rpmdb.sqlite");
-    let color = transaction_color();
-    let start = std::time::Instant::now();
-    write(&ours, |db| {
-        for (time, sha1) in (EPOCH..).zip(&order) {
-            db.add(&blob_of(by_sha1[sha1], time, color)).unwrap();
-        }
-    });
-    eprintln!("{} packages in {:?}", order.len(), start.elapsed());
-    assert_same_rows(&ours, &theirs);
 }

@@ -1,0 +1,7 @@
+//! Headers and rpmdbs against librpm's: what strata reads of a package must be what `rpm` prints, and the same
+//! packages, installed by `rpm` and written by strata, must leave the same rows in every table.
+
+mod fixture;
+mod header;
+mod hostile;
+mod rpmdb;
