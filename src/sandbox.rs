@@ -116,7 +116,7 @@ impl Sandbox {
         bwrap.args(["--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-add", "ALL"]);
         bwrap.arg("--bind").arg(&self.rootfs).arg("/");
         bwrap.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--chdir", "/"]);
-        for name in points.scratch.iter().copied() {
+        for name in &points.scratch {
             let dir = scratch.path().join(name.replace('/', "-"));
             fs::create_dir(&dir)
                 .and_then(|()| fs::set_permissions(&dir, Permissions::from_mode(0o1777)))

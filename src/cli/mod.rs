@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Hint;
+use crate::install::lua;
 use crate::manifest;
 use crate::package::Arch;
 use crate::plan::Plan;
@@ -98,8 +99,12 @@ pub enum Answer {
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
+    let mut args = std::env::args_os().skip(1);
+    let result = match args.next() {
+        Some(first) if first == lua::COMMAND => lua::main(args).map(|()| Answer::Done),
+        _ => run(&Cli::parse()),
+    };
+    match result {
         Ok(Answer::Done) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(3),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

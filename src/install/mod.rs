@@ -1,1 +1,5 @@
 //! install
+
+pub mod lua;
+pub mod macros;
+pub mod script;

@@ -6,6 +6,7 @@
 
 mod confinement;
 mod fixture;
+mod lua;
 mod overlay;
 
 use std::panic::catch_unwind;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(filters: &[String]) -> ExitCode {
-    let checks = [confinement::CHECKS, overlay::CHECKS].concat();
+    let checks = [confinement::CHECKS, overlay::CHECKS, lua::CHECKS].concat();
     let mut failed = 0;
     for (name, check) in checks {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {

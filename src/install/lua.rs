@@ -1,0 +1,181 @@
+//! Lua scriptlets: Lua 5.4 with the parts of rpm's `posix` and `rpm` libraries that packages use.
+//!
+//! rpm runs Lua in its own process, which chroot confines. Ours runs in the sandbox, like every other script:
+//! strata's own executable and the libraries it is linked with are mounted below `/run/strata`, and started
+//! there as [`COMMAND`]. So nothing of it need be in the rootfs (`%pretrans` runs in an empty one), and
+//! fork, exec and chown in a script are real without being able to reach the host.
+
+mod mode;
+mod posix;
+mod system;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, bail};
+use mlua::{IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value};
+use serde::{Deserialize, Serialize};
+
+use super::macros::Macros;
+use crate::error::HintExt;
+use crate::sandbox;
+
+/// The first argument that makes the `strata` command this interpreter. Not for people, so not in the help.
+pub const COMMAND: &str = "__lua";
+
+/// A Lua script to run.
+#[derive(Serialize, Deserialize)]
+pub struct Job {
+    /// What error messages call the script: `%post(bash-5.1.8-9.el9.x86_64)`.
+    pub name: String,
+    /// `arg[2]` and on; those that are numbers are numbers in Lua.
+    pub args: Vec<String>,
+    /// What `rpm.expand` knows.
+    pub macros: Macros,
+}
+
+/// The interpreter: strata's executable, and what it takes to start it where nothing else is.
+pub struct Interpreter {
+    strata: PathBuf,
+    loader: Option<PathBuf>,
+    /// Name by which the executable asks for it, and file.
+    libraries: Vec<(String, PathBuf)>,
+}
+
+impl Interpreter {
+    /// Finds the libraries of the executable `strata`.
+    pub fn new(strata: PathBuf) -> Result<Self> {
+        // The loader lists what it would load, which is how ldd(1) works. A static executable has none, and
+        // prints its version.
+        let output =
+            Command::new(&strata).arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1").output().hint(
+                format!("listing the libraries of {}", strata.display()),
+                "do not replace strata while it runs",
+            )?;
+        let listing = String::from_utf8(output.stdout).context("reading a list of libraries")?;
+        let (loader, libraries) = parse_libraries(&listing);
+        Ok(Self { strata, loader, libraries })
+    }
+
+    /// The command that runs `body` in a sandbox.
+    pub fn command(&self, job: &Job, body: &str, stdin: Vec<u8>) -> Result<sandbox::Command> {
+        let inside = |name: &str| format!("/run/strata/{name}");
+        let mut argv = vec![inside("strata")];
+        let mut files = vec![(self.strata.clone(), inside("strata"))];
+        if let Some(loader) = &self.loader {
+            files.push((loader.clone(), inside("ld.so")));
+            argv.splice(0..0, [inside("ld.so"), "--library-path".into(), inside("lib")]);
+        }
+        files
+            .extend(self.libraries.iter().map(|(name, file)| (file.clone(), inside(&format!("lib/{name}")))));
+        argv.extend([COMMAND.to_owned(), serde_json::to_string(job).context("describing a Lua script")?]);
+        let script = Some((argv.len(), body.to_owned()));
+        Ok(sandbox::Command { argv, stdin, script, files, ..Default::default() })
+    }
+}
+
+/// Takes a loader's listing apart: `/lib64/ld.so (0x..)` is the loader, `libc.so.6 => /lib/libc.so.6 (0x..)`
+/// a library.
+fn parse_libraries(listing: &str) -> (Option<PathBuf>, Vec<(String, PathBuf)>) {
+    let mut loader = None;
+    let mut libraries = Vec::new();
+    for line in listing.lines().filter(|line| line.contains("(0x")) {
+        let file = |text: &str| text.split(" (0x").next().map(|path| PathBuf::from(path.trim()));
+        match line.split_once(" => ") {
+            Some((name, path)) => libraries.extend(file(path).map(|file| (name.trim().to_owned(), file))),
+            None if line.trim_start().starts_with('/') => loader = file(line),
+            None => {} // the kernel's vdso
+        }
+    }
+    (loader, libraries)
+}
+
+/// Runs the script that the arguments after [`COMMAND`] name: a [`Job`] in JSON, and the script's file.
+///
+/// # Errors
+/// What the script raised, with its place in the script.
+pub fn main(args: impl Iterator<Item = OsString>) -> Result<()> {
+    let args: Vec<OsString> = args.collect();
+    let [job, script] = args.as_slice() else { bail!("{COMMAND} is strata's own, for Lua scriptlets") };
+    let job = job.to_str().context("reading a Lua job: not UTF-8")?;
+    let job: Job = serde_json::from_str(job).context("reading a Lua job")?;
+    let script = Path::new(script);
+    let body = std::fs::read(script).with_context(|| format!("reading {}", script.display()))?;
+    // Lua's errors are not Send, and carry a trace through the interpreter that says nothing about the script
+    run(job, &body).map_err(|error| {
+        let text = error.to_string();
+        anyhow!(
+            "{}",
+            text.split("\nstack traceback:")
+                .next()
+                .unwrap_or(&text)
+                .trim_start_matches("runtime error: ")
+                .to_owned()
+        )
+    })
+}
+
+fn run(job: Job, body: &[u8]) -> mlua::Result<()> {
+    let lua = Lua::new();
+    let globals = lua.globals();
+    // what the script prints and what its children print keeps its order
+    lua.load("io.stdout:setvbuf('no')").exec()?;
+    let arg = lua.create_table()?;
+    arg.push("<lua>")?;
+    for text in job.args {
+        match text.parse::<i64>() {
+            Ok(number) => arg.push(number)?,
+            Err(_) => arg.push(text)?,
+        }
+    }
+    globals.set("arg", arg)?;
+    globals.set("posix", posix::library(&lua)?)?;
+    globals.set("rpm", system::library(&lua, job.macros)?)?;
+    globals.get::<Table>("os")?.set("exit", posix::exit(&lua)?)?;
+    lua.load(body).set_name(format!("={}", job.name)).exec()
+}
+
+/// What rpm's functions return: a value; or nil, a message and the error's number.
+fn give(
+    lua: &Lua,
+    subject: Option<&Path>,
+    result: std::result::Result<impl IntoLua, impl Into<io::Error>>,
+) -> mlua::Result<MultiValue> {
+    let error: io::Error = match result {
+        Ok(value) => return value.into_lua_multi(lua),
+        Err(error) => error.into(),
+    };
+    let text = error.to_string();
+    // std adds the number, which follows by itself
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let message = match subject {
+        Some(path) => format!("{}: {text}", path.display()),
+        None => text.to_owned(),
+    };
+    (Value::Nil, message, error.raw_os_error()).into_lua_multi(lua)
+}
+
+/// [`give`] for what returns 0 when it worked.
+fn done(
+    lua: &Lua,
+    path: &Path,
+    result: std::result::Result<(), impl Into<io::Error>>,
+) -> mlua::Result<MultiValue> {
+    give(lua, Some(path), result.map(|()| 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_of_a_listing() {
+        let listing = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib64/libc.so.6 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let (loader, libraries) = parse_libraries(listing);
+        assert_eq!(loader, Some("/lib64/ld-linux-x86-64.so.2".into()));
+        assert_eq!(libraries, [("libc.so.6".to_owned(), PathBuf::from("/lib64/libc.so.6"))]);
+        assert_eq!(parse_libraries("strata 0.1.0\n"), (None, vec![]));
+    }
+}
