@@ -7,6 +7,7 @@
 mod confinement;
 mod fixture;
 mod lua;
+mod namespace;
 mod overlay;
 
 use std::panic::catch_unwind;
@@ -17,6 +18,10 @@ use std::process::{Command, ExitCode};
 type Check = (&'static str, fn());
 
 fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if let (Some(namespace::CHILD), Some(code)) = (args.next().as_deref(), args.next()) {
+        return namespace::child(&code);
+    }
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let as_user = if rustix::process::geteuid().is_root() { run_as_user(&filters) } else { true };
     match strata::sandbox::enter_namespace() {
@@ -31,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run(filters: &[String]) -> ExitCode {
-    let checks = [confinement::CHECKS, overlay::CHECKS, lua::CHECKS].concat();
+    let checks = [namespace::CHECKS, confinement::CHECKS, overlay::CHECKS, lua::CHECKS].concat();
     let mut failed = 0;
     for (name, check) in checks {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
