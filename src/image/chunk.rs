@@ -200,3 +200,124 @@ impl Contents<'_> {
         Chunk { name, sources, entries: self.entries.into_values().collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: Kind) -> (PathBuf, Entry) {
+        let entry =
+            Entry { path: path.into(), kind, mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
+        (path.into(), entry)
+    }
+
+    /// A tree with one file per package, `usr/lib/NAME`, of the sizes given in KiB.
+    fn delta(packages: &[(&str, u64)]) -> Delta {
+        let mut delta = Delta::default();
+        delta.changed.extend([entry("usr", Kind::Directory), entry("usr/lib", Kind::Directory)]);
+        for (name, size) in packages {
+            delta.changed.extend([entry(&format!("usr/lib/{name}"), Kind::File { size: size << 10 })]);
+        }
+        delta
+    }
+
+    fn split(delta: &Delta, budget: usize) -> BTreeMap<String, Vec<String>> {
+        fn owner(path: &Path) -> Option<&str> {
+            path.strip_prefix("usr/lib").ok()?.to_str().filter(|n| !n.is_empty())
+        }
+        // the owners borrow from paths of the delta, the rules want them to outlive these
+        let owners: BTreeMap<PathBuf, String> =
+            delta.changed.keys().filter_map(|p| Some((p.clone(), owner(p)?.to_owned()))).collect();
+        let owner_of = |path: &Path| owners.get(path).map(String::as_str);
+        let rules = Rules {
+            owner_of: &owner_of,
+            rpmdb: Path::new("usr/rpm"),
+            metadata: Path::new("usr/meta.json"),
+            budget,
+        };
+        let paths = |chunk: &Chunk| chunk.entries.iter().map(|e| e.path.display().to_string()).collect();
+        super::split(delta, &rules).iter().map(|chunk| (chunk.name.clone(), paths(chunk))).collect()
+    }
+
+    const PACKAGES: [(&str, u64); 8] = [
+        ("kernel", 300_000),
+        ("glibc", 20_000),
+        ("bash", 7_000),
+        ("acl", 90),
+        ("attr", 80),
+        ("zlib", 200),
+        ("sed", 300),
+        ("popt", 100),
+    ];
+
+    #[test]
+    fn a_new_package_moves_no_other() {
+        let before = split(&delta(&PACKAGES), 12);
+        let mut packages = PACKAGES.to_vec();
+        packages.push(("newcomer", 150));
+        let after = split(&delta(&packages), 12);
+        let changed: Vec<_> = after.iter().filter(|(name, paths)| before.get(*name) != Some(paths)).collect();
+        assert_eq!(changed.len(), 1);
+        assert!(changed[0].1.contains(&"usr/lib/newcomer".to_owned()));
+    }
+
+    #[test]
+    fn growing_a_little_moves_nothing() {
+        // six packages compete for the five single chunks of a budget of 12
+        let packages = |grown: u64| {
+            let mut packages: Vec<_> = ["a", "b", "c", "d", "e"].map(|n| (n, 5000)).into();
+            packages.push(("f", 5000 + grown));
+            delta(&packages)
+        };
+        assert_eq!(split(&packages(0), 12), split(&packages(1000), 12));
+        assert!(split(&packages(0), 12).contains_key("e"));
+        assert!(!split(&packages(0), 12).contains_key("f"));
+    }
+
+    #[test]
+    fn the_budget_holds() {
+        let many: Vec<(String, u64)> = (0..200).map(|n| (format!("package-{n}"), 100 + n * 40)).collect();
+        let many: Vec<(&str, u64)> = many.iter().map(|(name, size)| (name.as_str(), *size)).collect();
+        let mut delta = delta(&many);
+        delta.removed.insert("usr/lib/gone".into());
+        delta.changed.extend([entry("usr/rpm/db", Kind::File { size: 1 })]);
+        delta.changed.extend([entry("usr/meta.json", Kind::File { size: 1 })]);
+        for budget in [6, 7, 20, 40] {
+            assert_eq!(split(&delta, budget).len(), budget);
+        }
+        assert_eq!(split(&delta, 0).len(), 6);
+    }
+
+    #[test]
+    fn links_stay_with_their_file_and_parents_come_along() {
+        let mut delta = delta(&[("glibc", 2000), ("bash", 3000)]);
+        delta.changed.remove(Path::new("usr/lib"));
+        delta.parents.extend([entry("usr/lib", Kind::Directory)]);
+        delta.changed.extend([entry("usr/lib/sh", Kind::HardLink { to: "usr/lib/bash".into() })]);
+        delta.removed.insert("usr/lib/old".into());
+        let chunks = split(&delta, 20);
+        assert_eq!(chunks["bash"], ["usr", "usr/lib", "usr/lib/bash", "usr/lib/sh"]);
+        assert_eq!(chunks["glibc"], ["usr", "usr/lib", "usr/lib/glibc"]);
+        assert_eq!(chunks["removed"], ["usr", "usr/lib", "usr/lib/old"]);
+    }
+
+    #[test]
+    fn removals_are_first_and_metadata_last() {
+        let mut delta = delta(&PACKAGES);
+        delta.removed.insert("a".into());
+        delta.changed.extend([
+            entry("usr/meta.json", Kind::File { size: 1 }),
+            entry("usr/rpm/db", Kind::File { size: 1 }),
+            entry("zz", Kind::File { size: 1 }),
+        ]);
+        let owner_of = |_: &Path| None;
+        let rules = Rules {
+            owner_of: &owner_of,
+            rpmdb: Path::new("usr/rpm"),
+            metadata: Path::new("usr/meta.json"),
+            budget: 9,
+        };
+        let names: Vec<_> = super::split(&delta, &rules).into_iter().map(|c| c.name).collect();
+        assert_eq!(names, ["removed", "files", "rpmdb", "metadata"]);
+    }
+}

@@ -13,7 +13,7 @@
 //!                               Image
 //! ```
 //!
-//! [`reference`] says where an image is.
+//! [`extract`] goes the other way, for images that are somebody else's; [`reference`] says where an image is.
 //!
 //! # Removals
 //!
@@ -27,7 +27,9 @@
 
 pub mod chunk;
 pub mod delta;
+pub mod extract;
 pub mod oci;
 pub mod pack;
 pub mod reference;
 pub mod tar;
+pub mod untar;

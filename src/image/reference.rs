@@ -159,3 +159,62 @@ impl Reference {
         Ok((layout, image))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+    #[test]
+    fn every_form_is_read_and_printed() {
+        let layout = |name: Option<&str>| Place::Layout { dir: "out/dir".into(), name: name.map(Into::into) };
+        let registry = |host: &str, tag: Option<&str>| Place::Registry {
+            host: host.into(),
+            repository: "ns/os".into(),
+            tag: tag.map(Into::into),
+        };
+        let store = |name: &str| Place::Store { name: name.into() };
+        let cases = [
+            ("oci:out/dir", layout(None)),
+            ("oci:out/dir:demo/node:9.6.20250203-0", layout(Some("demo/node:9.6.20250203-0"))),
+            ("oci-archive:a.tar:x", Place::Archive { file: "a.tar".into(), name: Some("x".into()) }),
+            ("docker://quay.io/ns/os:v1", registry("quay.io", Some("v1"))),
+            ("docker://localhost:5000/ns/os", registry("localhost:5000", None)),
+            ("containers-storage:localhost/x:y", Place::Storage { name: "localhost/x:y".into() }),
+            ("demo/node", store("demo/node")),
+            ("rhel-9.6/node:9.6.20250203-0", store("rhel-9.6/node:9.6.20250203-0")),
+        ];
+        for (text, place) in cases {
+            let plain: Reference = text.parse().unwrap();
+            assert_eq!(plain, Reference { place: place.clone(), digest: None }, "{text}");
+            assert_eq!(plain.to_string(), text);
+            let pinned = format!("{text}@{DIGEST}");
+            let parsed: Reference = pinned.parse().unwrap();
+            assert_eq!(parsed, Reference { place, digest: Some(DIGEST.parse().unwrap()) }, "{pinned}");
+            assert_eq!(parsed.to_string(), pinned);
+        }
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        for text in [
+            "",
+            "node",
+            "oci:",
+            "oci::x",
+            "docker://",
+            "docker://quay.io",
+            "docker://quay.io/ns/os:",
+            "docker://quay.io/ns/os@sha256:12",
+            "containers-storage:",
+            "../node",
+            "demo/../node",
+            "demo/node/x",
+            "demo/node:",
+            "demo/no de",
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+}

@@ -194,3 +194,80 @@ fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     }
     [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::image::untar;
+
+    fn entry(path: &str, kind: Kind) -> Entry {
+        let xattrs = BTreeMap::new();
+        Entry { path: path.into(), kind, mode: 0o4755, uid: 1, gid: 2, mtime: 3, xattrs }
+    }
+
+    /// The headers of one entry, followed by the end of the archive.
+    fn headers(entry: &Entry) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(Path::new("/nonexistent"), std::slice::from_ref(entry), &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_record_counts_its_own_length() {
+        // the length gains a digit by counting itself: 97 + 2 digits + 1 = 100
+        for value in 80..120 {
+            let record = record(b"path", &vec![b'x'; value]);
+            let text = String::from_utf8(record.clone()).unwrap();
+            let length: usize = text.split(' ').next().unwrap().parse().unwrap();
+            assert_eq!(length, record.len());
+        }
+    }
+
+    #[test]
+    fn long_names_and_numbers_are_read_by_the_tar_crate() {
+        let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
+        let mut link = entry(&long, Kind::Symlink { target: "t".repeat(130).into() });
+        link.uid = 3_000_000;
+        let bytes = headers(&link);
+        let mut archive = ::tar::Archive::new(bytes.as_slice());
+        let read = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(read.path().unwrap(), PathBuf::from(&long));
+        assert_eq!(read.link_name().unwrap().unwrap(), PathBuf::from("t".repeat(130)));
+        assert_eq!((read.header().uid().unwrap(), read.header().gid().unwrap()), (3_000_000, 2));
+        assert_eq!((read.header().mode().unwrap(), read.header().mtime().unwrap()), (0o4755, 3));
+    }
+
+    #[test]
+    fn a_number_that_needs_a_pax_record_leaves_a_valid_field() {
+        let mut header = Header::default();
+        header.number(SIZE, "size", (1 << 33) - 1).unwrap();
+        assert_eq!(&header.ustar[124..136], b"77777777777\0");
+        header.number(SIZE, "size", 1 << 33).unwrap();
+        assert_eq!(&header.ustar[124..136], b"00000000000\0");
+        assert_eq!(header.pax[&b"size".to_vec()], b"8589934592");
+        header.number(MTIME, "mtime", -1).unwrap();
+        assert_eq!(header.pax[&b"mtime".to_vec()], b"-1");
+    }
+
+    #[test]
+    fn xattr_values_are_bytes() {
+        // CAP_DAC_OVERRIDE and CAP_FOWNER: the mask is a line feed
+        let mut file = entry("bin", Kind::Directory);
+        let value = b"\x01\0\0\x02\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+        file.xattrs.insert("security.capability".into(), value.clone());
+        let bytes = headers(&file);
+        let read = untar::Reader::new(bytes.as_slice()).next_member().unwrap().unwrap();
+        assert_eq!(read.xattrs[&b"security.capability".to_vec()], value);
+    }
+
+    #[test]
+    fn whiteouts_are_empty_files_with_a_prefix() {
+        let bytes = headers(&entry("usr/bin/sh", Kind::Whiteout));
+        let mut archive = ::tar::Archive::new(bytes.as_slice());
+        let read = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(read.path().unwrap(), PathBuf::from("usr/bin/.wh.sh"));
+        assert_eq!((read.header().entry_type(), read.size()), (::tar::EntryType::Regular, 0));
+    }
+}
