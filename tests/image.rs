@@ -132,8 +132,9 @@ fn xattrs(path: &Path) -> String {
             path.to_str().map_or("/dev/null", |p| p),
         ],
     );
-    let kept =
-        all.lines().filter(|l| !l.starts_with('#') && !l.starts_with("user.overlay.") && !l.is_empty());
+    // overlayfs and, run by an ordinary user, umoci keep notes in xattrs
+    let noise = ["#", "user.overlay.", "user.rootlesscontainers="];
+    let kept = all.lines().filter(|l| !l.is_empty() && !noise.iter().any(|n| l.starts_with(n)));
     kept.collect::<Vec<_>>().join(" ")
 }
 
@@ -151,6 +152,15 @@ fn unpack(layout: &Layout, name: &str) -> (TempDir, PathBuf) {
     run("umoci", &args);
     let rootfs = bundle.join("rootfs");
     (dir, rootfs)
+}
+
+/// Unpacks an image with strata.
+fn extract(layout: &Layout, name: &str) -> (TempDir, PathBuf) {
+    let dir = temp();
+    let target = dir.path().join("rootfs");
+    let image = layout.image(Some(name), None).unwrap();
+    strata::image::extract::extract(layout, &image, &target).unwrap();
+    (dir, target)
 }
 
 fn base_tree(root: &Path) {
@@ -311,6 +321,8 @@ fn a_derived_image_is_what_the_overlay_showed() {
     let top = build(&layout, Some(&middle), &top_upper, &[upper, base], "top");
     let (_guard, unpacked) = unpack(&layout, "top");
     assert_eq!(describe(&unpacked), describe(&merged));
+    let (_guard, extracted) = extract(&layout, "top");
+    assert_eq!(describe(&extracted), describe(&merged));
 
     let below = middle.manifest.layers();
     assert_eq!(&top.manifest.layers()[..below.len()], below);
@@ -457,4 +469,178 @@ fn gnu_tar_reads_names_that_are_not_text() {
     let output = list.stderr(Stdio::inherit()).output().unwrap();
     let listing = String::from_utf8(output.stdout).unwrap();
     assert!(listing.contains("2023-11-14 22:13 latin-\\351"), "{listing}");
+}
+
+/// A layout with an image of these tars, made by umoci.
+fn foreign_image(dir: &Path, tars: &[PathBuf]) -> Layout {
+    let path = dir.join("foreign");
+    let image = format!("{}:image", path.display());
+    run("umoci", &["init", "--layout", path.to_str().unwrap()]);
+    run("umoci", &["new", "--image", &image]);
+    for tar in tars {
+        run("umoci", &["raw", "add-layer", "--image", &image, tar.to_str().unwrap()]);
+    }
+    Layout::open(&path).unwrap()
+}
+
+#[test]
+fn images_of_other_tools_unpack_as_umoci_unpacks_them() {
+    let dir = temp();
+    let at = |name: &str| dir.path().join(name);
+    base_tree(&at("one"));
+    add_things_to_change(&at("one"));
+    write(&at("two"), "usr/share/opaque/.wh..wh..opq", b"", 0o644);
+    write(&at("two"), "usr/share/opaque/sub/new", b"new", 0o644);
+    write(&at("two"), "usr/share/.wh.removed-dir", b"", 0o644);
+    write(&at("two"), "usr/share/.wh.removed-file", b"", 0o644);
+    write(&at("two"), "usr/share/.wh.never-was", b"", 0o644);
+    write(&at("two"), "usr/lib/dir-to-file", b"file", 0o644);
+    write(&at("two"), "usr/lib/file-to-dir/x", b"x", 0o644);
+    symlink("usr/lib", at("two/lib")).unwrap();
+    fs::set_permissions(at("two"), fs::Permissions::from_mode(0o755)).unwrap();
+    // usr/lib, reached through the link of the layer before
+    write(&at("three"), "lib/through-the-link", b"inside", 0o644);
+    let tar = |name: &str, options: &str, what: &str| {
+        let archive = at(&format!("{name}.tar"));
+        shell(&format!(
+            "tar -C {} --numeric-owner {options} -cf {} {what}",
+            at(name).display(),
+            archive.display()
+        ));
+        archive
+    };
+    let tars = [
+        tar("one", "--format=gnu", "."),
+        tar("two", "--format=pax --xattrs", "./usr lib"),
+        tar("three", "--format=ustar", "lib/through-the-link"),
+    ];
+    let layout = foreign_image(dir.path(), &tars[..2]);
+    let (_guard, expected) = unpack(&layout, "image");
+    let (_guard, extracted) = extract(&layout, "image");
+    assert_eq!(describe(&extracted), describe(&expected));
+
+    run(
+        "umoci",
+        &[
+            "raw",
+            "add-layer",
+            "--image",
+            &format!("{}:image", layout.root().display()),
+            tars[2].to_str().unwrap(),
+        ],
+    );
+    let (_guard, extracted) = extract(&layout, "image");
+    assert_eq!(fs::read(extracted.join("usr/lib/through-the-link")).unwrap(), b"inside");
+}
+
+/// A tar of members as hostile as wanted: the names go into the headers unchecked.
+fn hostile_tar(path: &Path, members: &[(&str, tar::EntryType, &str)]) {
+    let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, kind, target) in members {
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        header.set_entry_type(*kind);
+        header.set_mode(0o644);
+        let meta = fs::metadata(path).unwrap();
+        header.set_uid(meta.uid().into());
+        header.set_gid(meta.gid().into());
+        let content: &[u8] = if kind.is_file() { b"hostile" } else { b"" };
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        builder.append(&header, content).unwrap();
+    }
+    builder.finish().unwrap();
+}
+
+#[test]
+fn nothing_is_unpacked_outside_of_the_target() {
+    use tar::EntryType::{Link, Regular, Symlink};
+    let outside = temp();
+    fs::write(outside.path().join("secret"), "secret").unwrap();
+    let out = outside.path().to_str().unwrap();
+    let refused: [&[(&str, tar::EntryType, &str)]; 5] = [
+        &[("../escaped", Regular, "")],
+        &[("usr/../../escaped", Regular, "")],
+        &[("stolen", Link, &format!("{out}/secret"))],
+        &[("stolen", Link, "../../secret")],
+        &[("loop", Symlink, "loop"), ("loop/escaped", Regular, "")],
+    ];
+    for members in refused {
+        let dir = temp();
+        hostile_tar(&dir.path().join("layer.tar"), members);
+        let layout = foreign_image(dir.path(), &[dir.path().join("layer.tar")]);
+        let image = layout.image(Some("image"), None).unwrap();
+        let target = dir.path().join("rootfs");
+        let error = format!("{:#}", strata::image::extract::extract(&layout, &image, &target).unwrap_err());
+        let last = members.last().unwrap().0;
+        assert!(error.contains(&format!("unpacking {last}")), "{error}");
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "only the tar and the layout: {left:?}");
+    }
+
+    // links on the way are followed, but inside: /up/top is /top
+    let dir = temp();
+    hostile_tar(&dir.path().join("layer.tar"), &[("up", Symlink, "../../.."), ("up/top", Regular, "")]);
+    let layout = foreign_image(dir.path(), &[dir.path().join("layer.tar")]);
+    let image = layout.image(Some("image"), None).unwrap();
+    let target = dir.path().join("rootfs");
+    strata::image::extract::extract(&layout, &image, &target).unwrap();
+    assert!(target.join("top").exists());
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_layer_that_is_not_what_its_config_says_is_refused() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    write(&tree, "usr/lib/x", b"x", 0o644);
+    let layout = Layout::create(&dir.path().join("layout")).unwrap();
+    build(&layout, None, &tree, &[], "image");
+    let mut image = layout.image(Some("image"), None).unwrap();
+    let lie = Digest::of("something else").to_string();
+    *image.config.rootfs_mut().diff_ids_mut() = vec![lie.clone()];
+    let target = dir.path().join("rootfs");
+    let error = format!("{:#}", strata::image::extract::extract(&layout, &image, &target).unwrap_err());
+    assert!(error.contains(&format!("expected {lie}")), "{error}");
+    assert!(!target.exists());
+}
+
+#[test]
+fn show_and_images_tell_what_the_store_holds() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    base_tree(&tree);
+    let layout = Layout::create(&dir.path().join("store/images")).unwrap();
+    let image = build(&layout, None, &tree, &[], "demo/bootc:9.6.20250203-0");
+    let strata = |args: &[&str]| {
+        let store = dir.path().join("store");
+        let mut all = vec!["--store", store.to_str().unwrap()];
+        all.extend(args);
+        run(env!("CARGO_BIN_EXE_strata"), &all)
+    };
+    let text = strata(&["images"]);
+    assert!(text.contains("demo/bootc:9.6.20250203-0") && text.contains(&image.digest.to_string()), "{text}");
+    let text = strata(&["show", "demo/bootc:9.6.20250203-0"]);
+    assert!(
+        text.contains("containers.bootc = 1") && text.contains("strata: demo/bootc:9.6.20250203-0: rpmdb"),
+        "{text}"
+    );
+    let json: Value =
+        serde_json::from_str(&strata(&["--format", "json", "show", "demo/bootc:9.6.20250203-0"])).unwrap();
+    assert_eq!(json["digest"], image.digest.to_string());
+    assert_eq!(json["layers"].as_array().unwrap().len(), image.manifest.layers().len());
+    let json: Value = serde_json::from_str(&strata(&["--format", "json", "images"])).unwrap();
+    assert_eq!(json[0]["size"], image.layers_size());
+
+    let reference = format!("oci:{}:absent", layout.root().display());
+    let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["show", &reference])
+        .env("XDG_CACHE_HOME", dir.path())
+        .output();
+    let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(
+        stderr.contains("0 images match") && stderr.contains("hint: it has demo/bootc:9.6.20250203-0"),
+        "{stderr}"
+    );
 }
