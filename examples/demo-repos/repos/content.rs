@@ -1,11 +1,13 @@
 //! What is in the files: the machine's busybox, and bytes made up from a seed.
 
-use std::path::Path;
+use std::env::consts::ARCH;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
+
+use super::spec::ARCHES;
 
 /// Where distributions put a statically linked busybox (Debian's busybox-static, Fedora's busybox).
 const PLACES: [&str; 3] = ["/bin/busybox", "/usr/sbin/busybox", "/usr/bin/busybox"];
@@ -13,22 +15,32 @@ const PLACES: [&str; 3] = ["/bin/busybox", "/usr/sbin/busybox", "/usr/bin/busybo
 /// Program header type of an ELF file that needs a dynamic loader.
 const PT_INTERP: u32 = 3;
 
-/// A statically linked busybox.
-pub struct Busybox(pub Vec<u8>);
+/// The machine the demo is made on, and for.
+pub struct Machine {
+    busybox: Vec<u8>,
+}
 
-impl Busybox {
-    /// Reads the machine's own. Fails if there is none, or only a dynamically linked one, which couldn't run
-    /// in a rootfs without its libraries.
-    pub fn of_this_machine() -> Result<Self> {
-        let static_one = PLACES
-            .iter()
-            .map(Path::new)
-            .filter_map(|place| std::fs::read(place).ok())
-            .find(|elf| is_static(elf) == Some(true));
-        static_one.map(Self).with_context(|| {
+impl Machine {
+    /// This machine. Fails if the demo has no packages for its architecture, or if it has no busybox, or only a
+    /// dynamically linked one, which couldn't run in a rootfs without its libraries.
+    pub fn this() -> Result<Self> {
+        ensure!(ARCHES.contains(&ARCH), "the demo is made for {}, not for {ARCH}", ARCHES.join(" and "));
+        let files = PLACES.iter().filter_map(|place| std::fs::read(place).ok());
+        let busybox = files.into_iter().find(|elf| is_static(elf) == Some(true)).with_context(|| {
             let places = PLACES.join(", ");
             format!("no statically linked busybox at {places}: install busybox-static (Debian) or busybox (Fedora)")
-        })
+        })?;
+        Ok(Self { busybox })
+    }
+
+    /// What packages of `arch` ship as busybox.
+    pub fn busybox(&self, arch: &str) -> Vec<u8> {
+        if arch == ARCH { self.busybox.clone() } else { b"busybox of another architecture\n".to_vec() }
+    }
+
+    /// How many of the bytes of [`bulk`] asked for packages of `arch` get.
+    pub fn weight(&self, arch: &str, asked: Option<usize>) -> usize {
+        if arch == ARCH || arch == "noarch" { asked.unwrap_or(0) } else { 0 }
     }
 }
 

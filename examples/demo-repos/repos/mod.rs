@@ -11,6 +11,7 @@
 //!
 //! Names, versions, dependencies, scriptlets and triggers have the shape of RHEL's; what is in the files is
 //! a stand-in. The shell is real: busybox from the machine's own package, so scriptlets and commands run.
+//! Packages of the other architecture are there to be locked, not to be run: their files are all but empty.
 //! A later snapshot keeps the older packages, as the CDN does, because a lockfile goes on naming them.
 //!
 //! The same busybox gives the same bytes: nothing here reads the clock, the host's name or a hash map's order.
@@ -25,7 +26,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use content::Busybox;
+use content::Machine;
 use package::Built;
 use spec::Catalogue;
 
@@ -43,7 +44,7 @@ const SNAPSHOTS: [&str; 2] = ["2025-02-03", "2025-02-10"];
 ///
 /// Fails if the machine has no statically linked busybox or `out` can't be written.
 pub fn generate(out: &Path) -> Result<()> {
-    let busybox = Busybox::of_this_machine()?;
+    let machine = Machine::this()?;
     let signer = key::signer()?;
     write(&out.join("RPM-GPG-KEY-demo"), key::armored_public_key()?.as_bytes())?;
     for (repo, text) in CATALOGUES {
@@ -52,7 +53,7 @@ pub fn generate(out: &Path) -> Result<()> {
         let mut built = Vec::new();
         for (number, snapshot) in SNAPSHOTS.iter().enumerate() {
             for release in catalogue.releases(number) {
-                let package = package::build(&release, &busybox, &signer)
+                let package = package::build(&release, &machine, &signer)
                     .with_context(|| format!("building {}-{}", release.package.name, release.evr))?;
                 built.push(package);
             }

@@ -9,7 +9,7 @@ use rpm::{
 };
 use sha2::{Digest, Sha256};
 
-use super::content::{self, Busybox};
+use super::content::{self, Machine};
 use super::spec::{Config, File, FileSpec, Payload, Release, Script, Scripts, Trigger, TriggerKind};
 
 /// A package as it lies in a repository.
@@ -27,7 +27,7 @@ pub struct Built {
 /// Builds and signs one package.
 pub fn build(
     release: &Release<'_>,
-    busybox: &Busybox,
+    machine: &Machine,
     signer: &impl Signing<Signature = Vec<u8>>,
 ) -> Result<Built> {
     let spec = release.package;
@@ -35,7 +35,7 @@ pub fn build(
     let changes = release.changes()?;
     let built = changes[0].time;
 
-    let mut builder = PackageBuilder::new(&spec.name, version, &spec.license, release.arch(), &spec.summary);
+    let mut builder = PackageBuilder::new(&spec.name, version, &spec.license, release.arch, &spec.summary);
     builder
         .using_config(
             BuildConfig::v4().compression(compression(spec.payload)).source_date(built).reserved_space(None),
@@ -54,7 +54,7 @@ pub fn build(
     }
     add_dependencies(&mut builder, release);
     add_scripts(&mut builder, release);
-    add_files(&mut builder, release, busybox)?;
+    add_files(&mut builder, release, machine)?;
 
     let mut package = builder.build()?;
     complete_header(&mut package, release)?;
@@ -64,7 +64,7 @@ pub fn build(
     package.write(&mut bytes)?;
     let initial = spec.name.chars().next().context("a package without a name")?.to_ascii_lowercase();
     Ok(Built {
-        location: format!("Packages/{initial}/{}-{version}-{rel}.{}.rpm", spec.name, release.arch()),
+        location: format!("Packages/{initial}/{}-{version}-{rel}.{}.rpm", spec.name, release.arch),
         sha256: hex::encode(Sha256::digest(&bytes)),
         bytes,
         metadata: package.metadata,
@@ -211,7 +211,7 @@ fn uses_lua(release: &Release<'_>) -> bool {
     scripts.chain(triggers).any(|script| interpreter(script) == LUA)
 }
 
-fn add_files(builder: &mut PackageBuilder, release: &Release<'_>, busybox: &Busybox) -> Result<()> {
+fn add_files(builder: &mut PackageBuilder, release: &Release<'_>, machine: &Machine) -> Result<()> {
     let spec = release.package;
     for dir in spec.dirs.split_whitespace() {
         builder.with_dir_entry(FileOptions::dir(release.fill(dir)))?;
@@ -226,7 +226,7 @@ fn add_files(builder: &mut PackageBuilder, release: &Release<'_>, busybox: &Busy
         let path = release.fill(path);
         match file {
             FileSpec::Text(text) => builder.with_file_contents(release.fill(text), FileOptions::new(&path)),
-            FileSpec::Full(file) => add_file(builder, release, busybox, &path, file),
+            FileSpec::Full(file) => add_file(builder, release, machine, &path, file),
         }
         .with_context(|| format!("packaging {path}"))?;
     }
@@ -236,14 +236,14 @@ fn add_files(builder: &mut PackageBuilder, release: &Release<'_>, busybox: &Busy
 fn add_file<'b>(
     builder: &'b mut PackageBuilder,
     release: &Release<'_>,
-    busybox: &Busybox,
+    machine: &Machine,
     path: &str,
     file: &File,
 ) -> Result<&'b mut PackageBuilder, rpm::Error> {
     // Not the whole path, which may have the version in it.
     let content_name = file.hardlink.as_deref().or(path.rsplit('/').next()).unwrap_or(path);
     let seed = format!("{}/{content_name}", release.package.name);
-    let bulk = content::bulk(&seed, release.evr, file.bulk.unwrap_or(0));
+    let bulk = content::bulk(&seed, release.evr, machine.weight(release.arch, file.bulk));
     let executable = || attributes(FileOptions::new(path).permissions(0o755), file);
     if let Some(target) = &file.link {
         builder.with_symlink(attributes(FileOptions::symlink(path, release.fill(target)), file)?)
@@ -252,7 +252,7 @@ fn add_file<'b>(
     } else if file.dir {
         builder.with_dir_entry(attributes(FileOptions::dir(path), file)?)
     } else if file.busybox {
-        builder.with_file_contents(busybox.0.clone(), executable()?)
+        builder.with_file_contents(machine.busybox(release.arch), executable()?)
     } else if let Some(message) = &file.program {
         builder.with_file_contents(content::program(&release.fill(message), &bulk), executable()?)
     } else if let Some(script) = &file.script {

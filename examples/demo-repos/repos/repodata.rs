@@ -305,7 +305,7 @@ fn update(xml: &mut Xml, Issued { advisory, releases }: &Issued<'_>) -> Result<(
                 text(xml, "name", "demo")?;
                 for release in releases {
                     let (epoch, version, rel) = release.parts();
-                    let (name, arch) = (release.package.name.as_str(), release.arch());
+                    let (name, arch) = (release.package.name.as_str(), release.arch);
                     let source = release.source_rpm();
                     let attributes = [
                         ("name", name),

@@ -1,7 +1,7 @@
 //! The catalogues: packages as they are written down in `baseos.toml`, `appstream.toml` and `ose.toml`.
 //!
 //! Texts, paths, dependencies and scriptlets may name `@VERSION@`, `@RELEASE@`, `@EVR@` (with the epoch),
-//! `@ARCH@` (the machine's) and `@ISA@` (`x86-64`, as in `NetworkManager(x86-64)`).
+//! `@ARCH@` and `@ISA@` (`x86-64`, as in `NetworkManager(x86-64)`).
 
 use std::collections::BTreeMap;
 
@@ -236,12 +236,17 @@ pub struct Issued<'a> {
     pub releases: Vec<Release<'a>>,
 }
 
-/// A package in one of its versions.
+/// A package in one of its versions, for one architecture.
 #[derive(Clone, Copy)]
 pub struct Release<'a> {
     pub package: &'a Package,
     pub evr: &'a str,
+    /// `x86_64`, `aarch64` or `noarch`.
+    pub arch: &'static str,
 }
+
+/// The architectures of the demo stream, as rpm names them; Rust's names are the same.
+pub const ARCHES: [&str; 2] = ["aarch64", "x86_64"];
 
 /// One changelog entry.
 pub struct Change<'a> {
@@ -257,7 +262,10 @@ impl Catalogue {
         let mut releases = Vec::new();
         for package in &self.packages {
             let evr = if snapshot == 0 { Some(&package.evr) } else { package.next.as_ref() };
-            releases.extend(evr.map(|evr| Release { package, evr }));
+            let arches = if package.noarch { &["noarch"][..] } else { &ARCHES };
+            releases.extend(
+                evr.into_iter().flat_map(|evr| arches.iter().map(|arch| Release { package, evr, arch })),
+            );
         }
         releases
     }
@@ -265,11 +273,15 @@ impl Catalogue {
     /// The second snapshot's advisories. Fails on one about a package without a newer version.
     pub fn advisories(&self) -> Result<Vec<Issued<'_>>> {
         let newer = self.releases(1);
-        let fixed = |name: &String| {
-            let release = newer.iter().find(|release| release.package.name == *name).copied();
-            release.with_context(|| format!("{name} has an advisory but no newer version"))
+        let issued = |advisory: &'_ Advisory| {
+            let mut fixed = Vec::new();
+            for name in &advisory.packages {
+                let known = fixed.len();
+                fixed.extend(newer.iter().filter(|release| release.package.name == *name).copied());
+                ensure!(fixed.len() > known, "{name} has an advisory but no newer version");
+            }
+            Ok(fixed)
         };
-        let issued = |advisory: &'_ Advisory| advisory.packages.iter().map(fixed).collect::<Result<_>>();
         self.advisories.iter().map(|advisory| Ok(Issued { advisory, releases: issued(advisory)? })).collect()
     }
 }
@@ -285,11 +297,6 @@ impl<'a> Release<'a> {
         (epoch, version, release)
     }
 
-    /// `x86_64`, `aarch64` or `noarch`.
-    pub fn arch(&self) -> &'static str {
-        if self.package.noarch { "noarch" } else { std::env::consts::ARCH }
-    }
-
     /// `openssh-8.7p1-45.el9.src.rpm`
     pub fn source_rpm(&self) -> String {
         let (_, version, release) = self.parts();
@@ -303,8 +310,8 @@ impl<'a> Release<'a> {
         text.replace("@EVR@", self.evr)
             .replace("@VERSION@", version)
             .replace("@RELEASE@", release)
-            .replace("@ARCH@", std::env::consts::ARCH)
-            .replace("@ISA@", isa())
+            .replace("@ARCH@", self.arch)
+            .replace("@ISA@", isa(self.arch))
     }
 
     /// Changelog entries up to this version, newest first. Fails on an entry or a date that can't be read.
@@ -334,13 +341,11 @@ pub fn noon(date: &str) -> Result<u32> {
     u32::try_from(noon.timestamp().as_second()).with_context(|| format!("the date {date} is out of range"))
 }
 
-/// rpm's name for the machine's instruction set in `name(isa)` provides.
-fn isa() -> &'static str {
-    match std::env::consts::ARCH {
+/// rpm's name for an instruction set in `name(isa)` provides.
+fn isa(arch: &str) -> &str {
+    match arch {
         "x86_64" => "x86-64",
         "aarch64" => "aarch-64",
-        "powerpc64" => "ppc-64",
-        "s390x" => "s390-64",
         other => other,
     }
 }
