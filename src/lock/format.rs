@@ -3,10 +3,23 @@
 //! Made for review: one table per package, sorted by name, EVR and architecture, no noise; a one-package
 //! update is a few changed lines.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::error::{HintExt, hinted};
 use crate::package::{Arch, Evr, Nevra};
+use crate::repo;
+use crate::store::write_atomically;
+
+/// The version this program reads and writes.
+const VERSION: u32 = 1;
+
+const HEADER: &str = "# Made by `strata lock`; review and commit it, do not edit it.\n";
 
 /// The locked packages of one layer on one architecture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,10 +93,112 @@ pub struct LockedPackage {
     pub replaces: Option<Evr>,
 }
 
+/// Where the lock of a layer is.
+pub fn path(lockfiles: &Path, stream: &str, layer: &str, arch: Arch) -> PathBuf {
+    lockfiles.join(stream).join(format!("{layer}.{arch}.toml"))
+}
+
+/// Reads the lock of a layer, if there is one.
+pub fn read(lockfiles: &Path, stream: &str, layer: &str, arch: Arch) -> Result<Option<Lockfile>> {
+    let path = path(lockfiles, stream, layer, arch);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let lock = Lockfile::parse(&text, &path)?;
+    let found = (lock.stream.as_str(), lock.layer.as_str(), lock.arch);
+    if found != (stream, layer, arch) {
+        let of = |(stream, layer, arch): (&str, &str, Arch)| format!("{stream}/{layer} for {arch}");
+        return Err(hinted(
+            format!("{} is the lock of {}, not of {}", path.display(), of(found), of((stream, layer, arch))),
+            "a lockfile cannot be copied: delete it and run `strata lock`",
+        ));
+    }
+    Ok(Some(lock))
+}
+
+impl Lockfile {
+    /// Parses a lockfile; `path` is what errors call it.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        /// All that is read of a lock that another version of strata may have written.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let version = toml::from_str::<Version>(text).map_err(|error| malformed(text, path, &error))?.version;
+        if version != VERSION {
+            return Err(hinted(
+                format!("{} has format version {version}, this strata reads {VERSION}", path.display()),
+                "use the strata that wrote it, or delete it and run `strata lock`",
+            ));
+        }
+        let lock: Self = toml::from_str(text).map_err(|error| malformed(text, path, &error))?;
+        lock.check().hint(format!("reading {}", path.display()), "delete it and run `strata lock`")?;
+        Ok(lock)
+    }
+
+    /// Checks what the types do not say: that packages are complete, locations stay in their repository, and
+    /// numbers fit TOML's.
+    pub(super) fn check(&self) -> Result<()> {
+        for repo in &self.repos {
+            ensure!(i64::try_from(repo.revision).is_ok(), "repo {}: revision {}", repo.id, repo.revision);
+        }
+        self.packages.iter().try_for_each(LockedPackage::check)
+    }
+
+    /// The canonical text: the same lock has the same bytes. Every lock was parsed or solved, hence checked.
+    pub fn to_toml(&self) -> String {
+        let body = toml::to_string(self).expect("a checked lock is tables of text and numbers below 2^63");
+        format!("{HEADER}{body}")
+    }
+
+    /// Writes the lock to its place below `lockfiles`.
+    pub fn write(&self, lockfiles: &Path) -> Result<()> {
+        let path = path(lockfiles, &self.stream, &self.layer, self.arch);
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        write_atomically(&path, self.to_toml().as_bytes())
+    }
+}
+
+fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> anyhow::Error {
+    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let conflict = text.lines().any(|line| line.starts_with("<<<<<<< "));
+    let advice = match conflict {
+        true => "it has unresolved merge conflicts: take either side, then run `strata lock`",
+        false => "restore it, or delete it and run `strata lock`",
+    };
+    hinted(format!("{}:{line}: {}", path.display(), error.message()), advice)
+}
+
 impl LockedPackage {
     /// Its identity.
     pub fn nevra(&self) -> Nevra {
         Nevra { name: self.name.clone(), evr: self.evr.clone(), arch: self.arch.clone() }
+    }
+
+    fn check(&self) -> Result<()> {
+        let context = || format!("package {}", self.nevra());
+        ensure!(
+            !self.name.is_empty() && !self.evr.release.is_empty(),
+            "{}: no name or no release",
+            context()
+        );
+        if self.action == Action::Remove {
+            return Ok(());
+        }
+        ensure!(self.sha256.is_some(), "{}: no sha256", context());
+        ensure!(!self.repo.is_empty(), "{}: no repo", context());
+        ensure!(
+            (self.action == Action::Upgrade) == self.replaces.is_some(),
+            "{}: `replaces` goes with `upgrade`",
+            context()
+        );
+        ensure!(i64::try_from(self.size).is_ok(), "{}: a size of {} bytes", context(), self.size);
+        repo::location(&self.location).with_context(context)?;
+        Ok(())
     }
 }
 
@@ -119,5 +234,98 @@ mod bare_hex {
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Digest>, D::Error> {
         let text = String::deserialize(d)?;
         Digest::from_hex(&text).map(Some).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"# Made by `strata lock`; review and commit it, do not edit it.
+version = 1
+stream = "demo"
+layer = "node"
+arch = "x86_64"
+manifest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+parent = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+[[repo]]
+id = "ose"
+revision = 1739145600
+repomd = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+[[package]]
+name = "conmon"
+evr = "2:2.1.12-1.el9"
+arch = "x86_64"
+repo = "ose"
+location = "Packages/c/conmon-2.1.12-1.el9.x86_64.rpm"
+sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+size = 27182818
+source = "conmon-2.1.12-1.el9.src.rpm"
+why = "override: OCPBUGS-1 \"quoted\""
+action = "upgrade"
+replaces = "2:2.1.10-1.el9"
+
+[[package]]
+name = "nano"
+evr = "5.6.1-6.el9"
+arch = "x86_64"
+why = "removed by the manifest"
+action = "remove"
+"#;
+
+    fn refusal(text: &str) -> String {
+        format!("{:#}", Lockfile::parse(text, Path::new("node.toml")).unwrap_err())
+    }
+
+    #[test]
+    fn text_round_trips_byte_for_byte() {
+        let text = TEXT
+            .replace(r#"\""#, "'")
+            .replace("\"override: OCPBUGS-1 'quoted'\"", "'override: OCPBUGS-1 \"quoted\"'");
+        let lock = Lockfile::parse(&text, Path::new("node.toml")).unwrap();
+        assert_eq!(lock.packages[0].evr.epoch, 2);
+        assert_eq!(lock.to_toml(), text);
+    }
+
+    #[test]
+    fn refusals_name_file_and_line() {
+        assert_eq!(
+            refusal(&TEXT.replace("version = 1", "version = 2")),
+            "node.toml has format version 2, this strata reads 1"
+        );
+        assert!(
+            refusal(&TEXT.replace("revision", "revison"))
+                .starts_with("node.toml:11: unknown field `revison`")
+        );
+        assert!(refusal(&TEXT.replace("27182818", "-1")).starts_with("node.toml:21: "));
+        assert!(refusal("").starts_with("node.toml:1: missing field `version`"));
+        assert!(
+            refusal(&TEXT.replace("Packages/c/", "../../")).contains("package conmon-2:2.1.12-1.el9.x86_64")
+        );
+        assert!(refusal(&TEXT.replace("replaces =", "#")).contains("`replaces` goes with `upgrade`"));
+        let conflict = TEXT.replace("[[repo]]", "<<<<<<< HEAD\n[[repo]]");
+        let error = Lockfile::parse(&conflict, Path::new("node.toml")).unwrap_err();
+        assert!(error.downcast_ref::<crate::error::Hint>().unwrap().advice().contains("merge conflicts"));
+    }
+
+    #[test]
+    fn a_lock_in_the_wrong_place_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lockfile::parse(TEXT, Path::new("node.toml")).unwrap();
+        lock.write(dir.path()).unwrap();
+        assert_eq!(read(dir.path(), "demo", "node", Arch::X86_64).unwrap(), Some(lock));
+        assert_eq!(read(dir.path(), "demo", "node", Arch::Aarch64).unwrap(), None);
+        fs::rename(
+            path(dir.path(), "demo", "node", Arch::X86_64),
+            path(dir.path(), "demo", "node", Arch::S390x),
+        )
+        .unwrap();
+        let error = read(dir.path(), "demo", "node", Arch::S390x).unwrap_err().to_string();
+        assert!(
+            error.ends_with("is the lock of demo/node for x86_64, not of demo/node for s390x"),
+            "{error}"
+        );
     }
 }

@@ -1,5 +1,26 @@
 //! Lockfiles: `lockfiles/<stream>/<layer>.<arch>.toml`, the exact packages of a layer.
+//!
+//! Locks form a chain: a layer is solved on top of what the locks below it install, and needs no rootfs for
+//! that. Two digests tell without network or solver whether a lock still holds: that of the request it
+//! answers, and that of the packages it was solved on.
+//!
+//! | input                                              | digest               | a change means |
+//! |----------------------------------------------------|----------------------|----------------|
+//! | architecture, base, entries, weak deps, overrides  | [`request_digest`]   | solve again    |
+//! | repositories: id, priority, cost, package filters  | [`request_digest`]   | solve again    |
+//! | repositories: URLs, keys; origins of entries       | none                 | nothing        |
+//! | packages of the layers below: NEVRA, file digest   | [`packages_digest`]  | solve again    |
+//! | local RPMs of overrides: file digest               | in the package table | solve again    |
+//! | what repositories offer today                      | none                 | nothing, unless asked to update |
+//!
+//! Solving again keeps every package of the old lock that still fits.
 
+mod chain;
 mod format;
+mod request;
+mod solve;
 
-pub use format::{Action, LockedPackage, LockedRepo, Lockfile};
+pub use chain::{Installed, installed, packages_digest};
+pub use format::{Action, LockedPackage, LockedRepo, Lockfile, path, read};
+pub use request::request_digest;
+pub use solve::{Difference, LayerLock, Metadata, Stale, Update, difference, lock};

@@ -37,7 +37,7 @@ pub struct Request<'a> {
     /// The architecture of the layer.
     pub arch: Arch,
     /// Repositories the layer may take packages from; the order decides between equals.
-    pub repos: &'a [RepoMetadata],
+    pub repos: &'a [&'a RepoMetadata],
     /// Packages of the layers below.
     pub parents: &'a [Parent],
     /// What the manifest asks for.
@@ -187,7 +187,10 @@ fn jobs<'a>(request: &Request<'a>, universe: &Universe<'a>) -> Result<Vec<(Ask<'
     for id in universe.all_parents().filter(|id| !leaving.contains(id)) {
         jobs.push((Ask::Stay, Job { action: Action::Lock, packages: vec![id] }));
     }
-    for entry in &request.packages.install {
+    // sorted, so that the order of a manifest's lines never decides
+    let mut install: Vec<_> = request.packages.install.iter().collect();
+    install.sort_by_key(|entry| &entry.value);
+    for entry in install {
         match universe.candidates(&entry.value) {
             Ok(groups) if groups.is_empty() => failed.push(explain::no_such_package(universe, entry)),
             Ok(groups) => jobs.extend(install_jobs(universe, entry, groups, &leaving)),

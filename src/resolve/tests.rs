@@ -85,10 +85,10 @@ impl World {
         self
     }
 
-    fn request(&self) -> Request<'_> {
+    fn request<'a>(&'a self, repos: &'a [&'a RepoMetadata]) -> Request<'a> {
         Request {
             arch: Arch::X86_64,
-            repos: &self.repos,
+            repos,
             parents: &self.parents,
             packages: &self.packages,
             local: &self.local,
@@ -97,9 +97,14 @@ impl World {
         }
     }
 
+    fn repos(&self) -> Vec<&RepoMetadata> {
+        self.repos.iter().collect()
+    }
+
     /// One line per change: `+a-1 requested`, `~b-2 (1) override: ...`, `-c-1 removed by the manifest`.
     fn solve(&self) -> Vec<String> {
-        let solution = solve(&self.request()).unwrap_or_else(|error| panic!("{error}"));
+        let repos = self.repos();
+        let solution = solve(&self.request(&repos)).unwrap_or_else(|error| panic!("{error}"));
         let line = |change: &Change| {
             let nevra = &change.package.nevra;
             let (name, evr, why) = (&nevra.name, &nevra.evr, &change.why);
@@ -114,12 +119,13 @@ impl World {
 
     /// The names of what is added.
     fn names(&self) -> Vec<String> {
-        let solution = solve(&self.request()).unwrap_or_else(|error| panic!("{error}"));
+        let repos = self.repos();
+        let solution = solve(&self.request(&repos)).unwrap_or_else(|error| panic!("{error}"));
         solution.changes.iter().map(|change| change.package.nevra.name.clone()).collect()
     }
 
     fn refused(&self) -> (String, String) {
-        match solve(&self.request()) {
+        match solve(&self.request(&self.repos())) {
             Err(Error::Unsatisfiable(error)) => (error.to_string(), error.advice()),
             Err(error) => panic!("{error}"),
             Ok(solution) => panic!("solved: {:?}", solution.changes),
@@ -324,7 +330,7 @@ fn overrides_hold_replace_and_downgrade() {
     let (text, _) = World::new(&repo).overriding("lib", to("9")).refused();
     assert!(text.starts_with("node.toml:40 overrides `lib` with lib-9, but no repository has it"), "{text}");
     let unused = World::new(&repo).overriding("lib", to("2"));
-    assert_eq!(solve(&unused.request()).unwrap().unused_overrides.len(), 1);
+    assert_eq!(solve(&unused.request(&unused.repos())).unwrap().unused_overrides.len(), 1);
 }
 
 #[test]
@@ -423,7 +429,7 @@ fn locked_packages_are_kept_unless_asked() {
 #[test]
 fn malformed_dependencies_are_told_by_package() {
     let world = World::new(&["app 1-1; needs (a or"]);
-    let error = solve(&world.request()).unwrap_err().to_string();
+    let error = solve(&world.request(&world.repos())).unwrap_err().to_string();
     assert!(error.starts_with("app-1-1.x86_64 has a malformed dependency `(a or`"), "{error}");
 }
 

@@ -1,0 +1,84 @@
+//! The digest of what a lock answers.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::digest::Digest;
+use crate::package::Arch;
+use crate::plan::{Base, Layer, OverrideTo, Plan, Sourced};
+
+/// What decides which packages are in a layer, but for the packages themselves. Written as JSON, fields in
+/// this order; entries are sets, the order of repositories counts.
+#[derive(Serialize)]
+struct Request<'a> {
+    arch: Arch,
+    from: &'a Base,
+    repos: Vec<Repo<'a>>,
+    install: BTreeSet<&'a str>,
+    remove: BTreeSet<&'a str>,
+    exclude: BTreeSet<&'a str>,
+    weak_deps: bool,
+    overrides: BTreeSet<Override<'a>>,
+}
+
+#[derive(Serialize)]
+struct Repo<'a> {
+    id: &'a str,
+    priority: i32,
+    cost: i32,
+    includepkgs: BTreeSet<&'a str>,
+    excludepkgs: BTreeSet<&'a str>,
+    module_hotfixes: bool,
+}
+
+#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Override<'a> {
+    package: &'a str,
+    to: String,
+    reason: &'a str,
+}
+
+/// The digest of a layer's package request. Not in it: where entries are written, where repositories are,
+/// and what of an override the solution does not show.
+pub fn request_digest(plan: &Plan, layer: &Layer) -> Digest {
+    let packages = &layer.packages;
+    let request = Request {
+        arch: plan.stream.arch,
+        from: &layer.from,
+        repos: packages.repos.iter().filter_map(|id| plan.stream.repos.get(id)).map(repo).collect(),
+        install: values(&packages.install),
+        remove: values(&packages.remove),
+        exclude: values(&packages.exclude),
+        weak_deps: packages.weak_deps,
+        overrides: packages.overrides.iter().map(|entry| self::entry(&entry.value)).collect(),
+    };
+    Digest::of(serde_json::to_vec(&request).expect("strings and numbers always make JSON"))
+}
+
+fn values(entries: &[Sourced<String>]) -> BTreeSet<&str> {
+    entries.iter().map(|entry| entry.value.as_str()).collect()
+}
+
+fn repo(repo: &crate::plan::Repo) -> Repo<'_> {
+    fn set(globs: &[String]) -> BTreeSet<&str> {
+        globs.iter().map(String::as_str).collect()
+    }
+    Repo {
+        id: &repo.id,
+        priority: repo.priority,
+        cost: repo.cost,
+        includepkgs: set(&repo.includepkgs),
+        excludepkgs: set(&repo.excludepkgs),
+        module_hotfixes: repo.module_hotfixes,
+    }
+}
+
+fn entry(wanted: &crate::plan::Override) -> Override<'_> {
+    let to = match &wanted.to {
+        OverrideTo::Version(evr) => evr.to_string(),
+        // its content is what counts, and that is in the lock
+        OverrideTo::File(_) => "file".to_owned(),
+    };
+    Override { package: &wanted.package, to, reason: &wanted.reason }
+}
