@@ -1,11 +1,21 @@
 //! `strata lock`
 
-use anyhow::Result;
+use std::collections::BTreeSet;
 
-use super::{Answer, Global};
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Answer, Global, print, print_json};
+use crate::error::hinted;
+use crate::fetch::{Fetcher, Options};
+use crate::lock::{self, Difference, LayerLock, Sources, Stale, Update, difference};
+use crate::manifest;
 use crate::package::Arch;
+use crate::plan::Plan;
 
 /// Solve the packages of a stream's layers and write their lockfiles
+///
+/// A lock is kept as long as the manifest and the layers below ask for nothing else.
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests
@@ -16,7 +26,7 @@ pub struct Args {
     #[arg(long)]
     arch: Vec<Arch>,
     /// Take the newest of every package
-    #[arg(long)]
+    #[arg(long, conflicts_with = "update_package")]
     update: bool,
     /// Take the newest of these packages, keep the others
     #[arg(long, value_name = "NAME", num_args = 1..)]
@@ -26,7 +36,96 @@ pub struct Args {
     check: bool,
 }
 
-pub fn run(_global: &Global, args: &Args) -> Result<Answer> {
-    let _ = (&args.stream, &args.layers, &args.arch, args.update, &args.update_package, args.check);
-    unimplemented!()
+/// What `--format json` prints for a layer.
+#[derive(Serialize)]
+struct Report<'r> {
+    stream: &'r str,
+    layer: &'r str,
+    arch: Arch,
+    packages: usize,
+    kept: bool,
+    reason: &'r Option<Stale>,
+    #[serde(flatten)]
+    difference: Difference,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<Answer> {
+    let update = match (args.update, args.update_package.is_empty()) {
+        (true, _) => Update::Everything,
+        (false, false) => Update::Packages(args.update_package.iter().cloned().collect()),
+        (false, true) => Update::Nothing,
+    };
+    let arches = match args.arch.is_empty() {
+        true => manifest::arches(&global.manifests, &args.stream)?,
+        false => args.arch.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+    };
+    let store = global.store()?;
+    let progress = global.progress();
+    let fetcher = Fetcher::new(&store, Options::default());
+    let sources =
+        Sources { store: &store, fetcher: &fetcher, manifests: &global.manifests, progress: &*progress };
+    // every architecture is solved before anything is written
+    let mut locks = Vec::new();
+    for arch in arches {
+        let plan = global.plan(&args.stream, arch)?;
+        let layers = layers(&plan, &args.layers)?;
+        locks.extend(lock::lock(&plan, &layers, &global.lockfiles, &update, &sources, &*progress)?);
+    }
+    if !args.check {
+        for result in locks.iter().filter(|result| result.previous.as_ref() != Some(&result.lock)) {
+            result.lock.write(&global.lockfiles)?;
+        }
+    }
+    let reports: Vec<Report> = locks.iter().map(report).collect();
+    match global.json() {
+        true => print_json(&reports)?,
+        false => print(&reports.iter().map(|report| text(report, args.check)).collect::<String>())?,
+    }
+    let changed = locks.iter().any(|result| result.previous.as_ref() != Some(&result.lock));
+    Ok(if args.check && changed { Answer::No } else { Answer::Done })
+}
+
+fn layers<'p>(plan: &'p Plan, wanted: &[String]) -> Result<Vec<&'p str>> {
+    let all: Vec<&str> = plan.layers.iter().map(|layer| layer.name.as_str()).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
+        let stream = &plan.stream.name;
+        return Err(hinted(
+            format!("stream {stream} has no layer `{unknown}`"),
+            format!("its layers are {}", all.join(", ")),
+        ));
+    }
+    Ok(all.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|w| w == name)).collect())
+}
+
+fn report(result: &LayerLock) -> Report<'_> {
+    Report {
+        stream: &result.lock.stream,
+        layer: &result.lock.layer,
+        arch: result.lock.arch,
+        packages: result.lock.packages.len(),
+        kept: result.previous.as_ref() == Some(&result.lock),
+        reason: &result.solved,
+        difference: difference(result.previous.as_ref(), &result.lock),
+    }
+}
+
+/// `node.x86_64: 13 packages (+1 ~2 -0), the manifest asks for something else`; with `--check` also what
+/// would change.
+fn text(report: &Report, check: bool) -> String {
+    let Report { layer, arch, packages, difference: Difference { added, changed, removed }, .. } = report;
+    let mut text = format!("{layer}.{arch}: {packages} packages");
+    match report.reason {
+        None => text += ", kept\n",
+        Some(reason) => {
+            text += &format!(" (+{} ~{} -{}), {reason}\n", added.len(), changed.len(), removed.len());
+        }
+    }
+    if check {
+        text.extend(added.iter().map(|nevra| format!("  + {nevra}\n")));
+        text.extend(
+            changed.iter().map(|(name, arch, old, new)| format!("  ~ {name}.{arch} {old} -> {new}\n")),
+        );
+        text.extend(removed.iter().map(|nevra| format!("  - {nevra}\n")));
+    }
+    text
 }

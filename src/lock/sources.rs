@@ -1,0 +1,77 @@
+//! What locking reads, in production.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::{LockedPackage, Metadata};
+use crate::digest::Digest;
+use crate::error::hinted;
+use crate::fetch::{Fetcher, Place, Wanted};
+use crate::package::header::Header;
+use crate::plan::{self, Plan};
+use crate::progress::{Progress, Silent};
+use crate::repo::{RepoMetadata, RepoPackage, location};
+use crate::store::Store;
+
+/// Repositories through a [`Fetcher`], packages in its store, local RPMs in the manifests' directory.
+pub struct Sources<'s> {
+    /// The store the fetcher fills.
+    pub store: &'s Store,
+    /// Brings metadata, and packages that repositories have dropped from their lists.
+    pub fetcher: &'s Fetcher,
+    /// The directory local RPMs are below.
+    pub manifests: &'s Path,
+    /// Who watches.
+    pub progress: &'s dyn Progress,
+}
+
+impl Metadata for Sources<'_> {
+    fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
+        self.fetcher.metadata(repo, self.progress)
+    }
+
+    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        self.fetcher.filelists(repo, metadata)
+    }
+
+    fn locked(&self, plan: &Plan, package: &LockedPackage) -> Result<RepoPackage> {
+        let nevra = package.nevra();
+        let digest = package.sha256.with_context(|| format!("{nevra} is locked without a digest"))?;
+        let place = match plan.stream.repos.get(&package.repo) {
+            Some(repo) => Place::Repo(repo),
+            None if package.repo == "file" => Place::Manifests(self.manifests),
+            None => {
+                return Err(hinted(
+                    format!(
+                        "{nevra} is locked from repository `{}`, which the stream does not have",
+                        package.repo
+                    ),
+                    format!("lock the layers below again: `strata lock {}`", plan.stream.name),
+                ));
+            }
+        };
+        self.fetcher.packages(&[Wanted { package, place }], &Silent).with_context(|| {
+            format!("fetching {nevra} of the layers below, which no repository lists any more")
+        })?;
+        read(&self.store.rpm(&digest))
+    }
+
+    fn local(&self, file: &Path) -> Result<RepoPackage> {
+        let Ok(below) = file.strip_prefix(self.manifests) else {
+            return Err(hinted(
+                format!("{} is not below {}", file.display(), self.manifests.display()),
+                "keep local RPMs with the manifests",
+            ));
+        };
+        let (sha256, size) = Digest::of_reader(&mut File::open(file)?)?;
+        let location = location(below.to_str().context("its name is not UTF-8")?)?;
+        Ok(RepoPackage { sha256: Some(sha256), size, location, ..read(file)? })
+    }
+}
+
+fn read(file: &Path) -> Result<RepoPackage> {
+    let context = || format!("reading {}", file.display());
+    Header::open(file).and_then(|header| header.to_repo_package()).with_context(context)
+}
