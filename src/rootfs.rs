@@ -126,6 +126,14 @@ impl Rootfs {
         self.open_dir(path)?.with_context(context)
     }
 
+    /// Where a directory really is on the host, its symbolic links resolved inside the rootfs.
+    pub fn host_path(&self, path: &str) -> Result<PathBuf> {
+        use std::os::fd::AsRawFd;
+        let context = || format!("resolving the directory {path} in the rootfs");
+        let dir = self.open_dir(path)?.with_context(context)?;
+        std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).with_context(context)
+    }
+
     /// Writes a regular file in the place of whatever is there (a directory is an error), owned by root,
     /// making missing parents with mode 0755. Not through a symbolic link at the last component.
     pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {

@@ -1,5 +1,559 @@
-//! install
+//! The RPM transaction on a rootfs: packages in, packages out, as rpm 4.16 to 4.19 do it.
+//!
+//! ```text
+//! .rpm files ── headers ──▶ order ──▶ payloads unpacked and verified, in parallel ──▶ staging
+//!                                                                                     │
+//! %pretrans ─▶ fates of files ─▶ each install: %pre, files by rename, %post, triggers ◀┘
+//!                                each erase: %preun, files, %postun, triggers
+//!                                %posttrans, transaction file triggers ─▶ rpmdb
+//! ```
+//!
+//! Nothing is touched before every payload is unpacked and verified. After that a failure leaves a rootfs
+//! half done, which the caller throws away: strata composes on an overlay.
+//!
+//! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error.
+//! Differences in what is written: none intended but times; the tests compare with rpm itself.
 
+mod caps;
+mod fate;
 pub mod lua;
 pub mod macros;
+mod order;
+mod owner;
+mod payload;
+mod place;
+mod satisfy;
 pub mod script;
+mod trigger;
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use rpm::FileFlags;
+use rustix::fs::FileType;
+
+use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
+use self::order::{Direction, order};
+use self::trigger::Priority;
+use crate::package::header::{FileEntry, Header, InstallTags, Phase, Scriptlet, Trigger};
+use crate::package::{Arch, Nevra};
+use crate::progress::{Progress, Unit};
+use crate::rootfs::Rootfs;
+use crate::rpmdb::Rpmdb;
+use crate::sandbox::Outcome;
+
+/// What is to be done to a rootfs.
+pub struct Transaction<'a> {
+    /// The tree.
+    pub rootfs: &'a Path,
+    /// An empty directory on the same mount as the rootfs, outside of it: files are renamed from one to the
+    /// other.
+    pub staging: &'a Path,
+    /// Package files to install. Their signatures have been verified; digests are verified here.
+    pub install: Vec<PathBuf>,
+    /// Installed packages that go: removed ones, and those that an installed one replaces.
+    pub erase: Vec<Nevra>,
+    /// Directory of the rpmdb in the rootfs, absolute.
+    pub rpmdb: &'a str,
+    /// Time of the transaction, UTC seconds. Each package gets one second more than the one before, as with
+    /// rpm's `SOURCE_DATE_EPOCH`.
+    pub epoch: u64,
+    /// Install files marked as documentation.
+    pub docs: bool,
+    /// Languages kept, as `%_install_langs`; all when absent.
+    pub langs: Option<&'a [String]>,
+    /// Architecture of the rootfs.
+    pub arch: Arch,
+}
+
+/// Runs scriptlets. The real one puts them in a sandbox; tests record them.
+pub trait ScriptRunner {
+    /// Runs one scriptlet to its end. An exit status other than 0 is not an error here; that it could not
+    /// be run is.
+    fn run(&self, call: &ScriptCall) -> Result<Outcome>;
+}
+
+/// One run of a scriptlet or of a trigger's script.
+#[derive(Clone, Debug)]
+pub struct ScriptCall<'a> {
+    /// The package it belongs to.
+    pub package: &'a Nevra,
+    /// When it runs.
+    pub phase: Phase,
+    /// What runs.
+    pub script: &'a Scriptlet,
+    /// Its numbers, `$1` and `$2`.
+    pub args: Vec<String>,
+    /// Standard input: the paths that fired a file trigger, one a line.
+    pub stdin: Vec<u8>,
+}
+
+/// What a transaction did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Packages installed, in that order.
+    pub installed: Vec<Nevra>,
+    /// Packages erased, in that order.
+    pub erased: Vec<Nevra>,
+    /// Installed size of the packages installed, in bytes.
+    pub bytes: u64,
+    /// What rpm would have warned of.
+    pub warnings: Vec<String>,
+    /// Scriptlets in the order they ran.
+    pub scripts: Vec<ScriptRun>,
+}
+
+/// A scriptlet that ran.
+#[derive(Debug)]
+pub struct ScriptRun {
+    /// The package it belongs to.
+    pub package: Nevra,
+    /// When it ran.
+    pub phase: Phase,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Carries a transaction out.
+///
+/// Errors name the package, the file or the scriptlet. An error before the first %pretrans leaves the rootfs
+/// as it was.
+pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress) -> Result<Report> {
+    let mut run = Run::open(tx, runner, progress)?;
+    run.stage()?;
+    run.pretrans()?;
+    run.decide_fates()?;
+    run.trans_un()?;
+    progress.start("installing packages", run.installs.len() as u64, Unit::Items);
+    for package in run.installs.clone() {
+        run.install(package)?;
+        progress.advance(1);
+    }
+    for package in run.erases.clone() {
+        run.erase(package)?;
+    }
+    run.posttrans()?;
+    run.write_rpmdb()?;
+    progress.finish(&format!("{} packages installed, {} erased", run.installs.len(), run.erases.len()));
+    Ok(run.report)
+}
+
+/// A package that is installed, or about to be.
+struct Package {
+    header: Header,
+    files: Vec<FileEntry>,
+    triggers: Vec<Trigger>,
+    /// FILESTATES, one per file.
+    states: Vec<u8>,
+    origin: Origin,
+}
+
+/// Where a package comes from.
+enum Origin {
+    /// The rpmdb, under this number.
+    Rpmdb(u32),
+    /// A package file.
+    File(PathBuf),
+}
+
+impl Package {
+    fn new(header: Header, states: Vec<u8>, origin: Origin) -> Result<Self> {
+        let files = header.files()?;
+        let triggers = header.triggers()?;
+        fate::check_paths(&files).with_context(|| format!("reading the files of {}", header.nevra()))?;
+        Ok(Self { header, files, triggers, states, origin })
+    }
+
+    fn open(path: &Path) -> Result<Self> {
+        let header = Header::open(path)?;
+        Self::new(header, Vec::new(), Origin::File(path.to_owned()))
+    }
+
+    fn nevra(&self) -> &Nevra {
+        self.header.nevra()
+    }
+
+    fn state(&self, file: usize) -> u8 {
+        self.states.get(file).copied().unwrap_or(State::Normal as u8)
+    }
+
+    /// Whether the rpmdb says that a file is there: normal or on a network share.
+    fn is_installed(&self, file: usize) -> bool {
+        matches!(self.state(file), 0 | 3)
+    }
+}
+
+/// The file type in a mode.
+fn file_type(mode: u32) -> FileType {
+    FileType::from_raw_mode(mode)
+}
+
+/// Whether a file is marked so in its spec.
+fn has(file: &FileEntry, flag: FileFlags) -> bool {
+    file.flags & flag.bits() != 0
+}
+
+/// How many packages of a name a script is told of.
+#[derive(Clone, Copy)]
+enum Count {
+    /// Those in the rpmdb now.
+    Present,
+    /// Those, and the one that comes.
+    Coming,
+    /// Those, but for the one that goes.
+    Going,
+}
+
+/// A transaction under way.
+struct Run<'a> {
+    tx: &'a Transaction<'a>,
+    rootfs: Rootfs,
+    runner: &'a dyn ScriptRunner,
+    progress: &'a dyn Progress,
+    /// Installed packages in rpmdb order, then those to install in the order of the transaction. That is
+    /// the order of their numbers in the rpmdb afterwards.
+    packages: Vec<Package>,
+    /// Whether the rpmdb has them at this moment.
+    present: Vec<bool>,
+    installs: Vec<usize>,
+    erases: Vec<usize>,
+    fates: Vec<Vec<Fate>>,
+    restated: Vec<(usize, usize, State)>,
+    /// %transfiletriggerpostun to run at the end.
+    trans_postun: BTreeSet<trigger::Due>,
+    report: Report,
+}
+
+impl<'a> Run<'a> {
+    fn open(tx: &'a Transaction, runner: &'a dyn ScriptRunner, progress: &'a dyn Progress) -> Result<Self> {
+        let rootfs = Rootfs::open(tx.rootfs)?;
+        let mut packages = installed(&rootfs, tx.rpmdb)?;
+        let erases = erased(&packages, &tx.erase)?;
+        let erases = permuted(&erases, order(&pick(&packages, &erases), Direction::Erase)?);
+
+        let mut incoming = tx.install.par_iter().map(|p| Package::open(p)).collect::<Result<Vec<_>>>()?;
+        incoming.sort_by(|a, b| a.nevra().cmp(b.nevra()));
+        check_incoming(&incoming, &packages, &erases, tx.arch)?;
+        let order = order(&incoming.iter().collect::<Vec<_>>(), Direction::Install)?;
+        let installed = packages.len();
+        let mut incoming: Vec<Option<Package>> = incoming.into_iter().map(Some).collect();
+        // an order names each package once
+        packages.extend(order.into_iter().filter_map(|index| incoming[index].take()));
+
+        let present = (0..packages.len()).map(|p| p < installed).collect();
+        let installs = (installed..packages.len()).collect();
+        Ok(Self {
+            tx,
+            rootfs,
+            runner,
+            progress,
+            packages,
+            present,
+            installs,
+            erases,
+            fates: Vec::new(),
+            restated: Vec::new(),
+            trans_postun: BTreeSet::new(),
+            report: Report::default(),
+        })
+    }
+
+    /// Unpacks and verifies all payloads, the biggest first to keep all cores busy to the end.
+    fn stage(&mut self) -> Result<()> {
+        let size = |p: &usize| self.packages[*p].files.iter().map(|f| f.size).sum::<u64>();
+        let mut by_size: Vec<(u64, usize)> = self.installs.iter().map(|p| (size(p), *p)).collect();
+        by_size.sort_by_key(|&(size, package)| (Reverse(size), package));
+        self.report.bytes = by_size.iter().map(|(size, _)| size).sum();
+        self.progress.start("unpacking packages", self.report.bytes, Unit::Bytes);
+        let (tx, packages, progress) = (self.tx, &self.packages, self.progress);
+        by_size.par_iter().with_max_len(1).try_for_each(|&(size, index)| {
+            let package = &packages[index];
+            let Origin::File(rpm) = &package.origin else { return Ok(()) };
+            let staging = staging(tx, index);
+            std::fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
+            payload::unpack(rpm, &package.header, &package.files, &staging)
+                .with_context(|| format!("unpacking {}", package.nevra()))?;
+            progress.advance(size);
+            Ok(())
+        })
+    }
+
+    fn pretrans(&mut self) -> Result<()> {
+        for package in self.installs.clone() {
+            self.script(Phase::Pretrans, package, Count::Coming)?;
+        }
+        Ok(())
+    }
+
+    fn decide_fates(&mut self) -> Result<()> {
+        let wanted = Wanted { docs: self.tx.docs, langs: self.tx.langs };
+        let Fates { files, restated } =
+            fate::decide(&self.rootfs, &self.packages, &self.present, &self.installs, &self.erases, &wanted)?;
+        for &package in &self.installs {
+            let state = |fate: &Fate| match fate {
+                Fate::Exclude(state) => *state as u8,
+                _ => State::Normal as u8,
+            };
+            self.packages[package].states = files[package].iter().map(state).collect();
+        }
+        (self.fates, self.restated) = (files, restated);
+        Ok(())
+    }
+
+    /// %transfiletriggerun: of packages that stay, then of those that go.
+    fn trans_un(&mut self) -> Result<()> {
+        let erases = self.erases.clone();
+        self.others_trans_triggers(Phase::TransFileTriggerUn, &erases)?;
+        erases.into_iter().try_for_each(|p| self.own_trans_triggers(Phase::TransFileTriggerUn, p))
+    }
+
+    fn install(&mut self, package: usize) -> Result<()> {
+        self.others_triggers(Phase::TriggerPrein, package, Count::Present)?;
+        self.own_triggers(Phase::TriggerPrein, package, Count::Present)?;
+        self.script(Phase::Pre, package, Count::Coming)?;
+        self.place(package)?;
+        self.present[package] = true;
+        self.others_file_triggers(Phase::FileTriggerIn, package, Priority::High)?;
+        self.own_file_triggers(Phase::FileTriggerIn, package, Priority::High)?;
+        self.script(Phase::Post, package, Count::Present)?;
+        self.others_triggers(Phase::TriggerIn, package, Count::Present)?;
+        self.own_triggers(Phase::TriggerIn, package, Count::Present)?;
+        self.others_file_triggers(Phase::FileTriggerIn, package, Priority::Low)?;
+        self.own_file_triggers(Phase::FileTriggerIn, package, Priority::Low)?;
+        self.report.installed.push(self.packages[package].nevra().clone());
+        Ok(())
+    }
+
+    fn place(&mut self, package: usize) -> Result<()> {
+        let staging = staging(self.tx, package);
+        let (warnings, progress) = (&mut self.report.warnings, self.progress);
+        let mut warn = |message: String| {
+            progress.warn(&message);
+            warnings.push(message);
+        };
+        place::install(&self.rootfs, &self.packages[package], &self.fates[package], &staging, &mut warn)?;
+        std::fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
+    }
+
+    fn erase(&mut self, package: usize) -> Result<()> {
+        self.own_file_triggers(Phase::FileTriggerUn, package, Priority::High)?;
+        self.others_file_triggers(Phase::FileTriggerUn, package, Priority::High)?;
+        self.own_triggers(Phase::TriggerUn, package, Count::Going)?;
+        self.others_triggers(Phase::TriggerUn, package, Count::Going)?;
+        self.script(Phase::Preun, package, Count::Going)?;
+        self.own_file_triggers(Phase::FileTriggerUn, package, Priority::Low)?;
+        self.others_file_triggers(Phase::FileTriggerUn, package, Priority::Low)?;
+        self.unplace(package)?;
+        self.others_file_triggers(Phase::FileTriggerPostun, package, Priority::High)?;
+        self.script(Phase::Postun, package, Count::Going)?;
+        self.others_triggers(Phase::TriggerPostun, package, Count::Going)?;
+        self.others_file_triggers(Phase::FileTriggerPostun, package, Priority::Low)?;
+        self.note_trans_postun(package);
+        self.present[package] = false;
+        self.report.erased.push(self.packages[package].nevra().clone());
+        Ok(())
+    }
+
+    fn unplace(&mut self, package: usize) -> Result<()> {
+        let (warnings, progress) = (&mut self.report.warnings, self.progress);
+        let mut warn = |message: String| {
+            progress.warn(&message);
+            warnings.push(message);
+        };
+        place::erase(&self.rootfs, &self.packages[package], &self.fates[package], &mut warn)
+    }
+
+    fn posttrans(&mut self) -> Result<()> {
+        let installs = self.installs.clone();
+        for &package in &installs {
+            let count = if self.replaces(package)? { Count::Coming } else { Count::Present };
+            self.script(Phase::Posttrans, package, count)?;
+        }
+        self.others_trans_triggers(Phase::TransFileTriggerIn, &installs)?;
+        self.run_trans_postun()?;
+        installs.into_iter().try_for_each(|p| self.own_trans_triggers(Phase::TransFileTriggerIn, p))
+    }
+
+    /// Whether an erased package went for this one: an older version, or one it obsoletes.
+    fn replaces(&self, package: usize) -> Result<bool> {
+        let new = &self.packages[package];
+        let obsoletes = new.header.obsoletes()?;
+        Ok(self.erases.iter().map(|&p| self.packages[p].nevra()).any(|old| {
+            old.name == new.nevra().name
+                || obsoletes.iter().any(|o| satisfy::satisfies(&satisfy::identity(old), &o.dependency))
+        }))
+    }
+
+    /// Writes all changes to the rpmdb at once.
+    fn write_rpmdb(&mut self) -> Result<()> {
+        let context = || format!("writing the rpmdb in {}", self.tx.rpmdb);
+        self.rootfs.create_dir_all(self.tx.rpmdb).with_context(context)?;
+        let mut rpmdb = Rpmdb::open(&rpmdb_file(&self.rootfs, self.tx.rpmdb)?).with_context(context)?;
+        let tid = u32::try_from(self.tx.epoch).context("the epoch does not fit rpm's 32 bits")?;
+        for (time, &package) in (tid..).zip(&self.installs) {
+            let package = &self.packages[package];
+            let tags =
+                InstallTags { time, tid, color: TRANSACTION_COLOR, file_states: package.states.clone() };
+            let blob = package.header.to_rpmdb_blob(&tags)?;
+            rpmdb.add(&blob).with_context(|| format!("adding {} to the rpmdb", package.nevra()))?;
+        }
+        let mut restated: BTreeSet<u32> = BTreeSet::new();
+        for &(package, file, state) in &self.restated {
+            let package = &mut self.packages[package];
+            if let (Origin::Rpmdb(hnum), Some(known)) = (&package.origin, package.states.get_mut(file)) {
+                *known = state as u8;
+                restated.insert(*hnum);
+            }
+        }
+        for package in &self.packages {
+            let Origin::Rpmdb(hnum) = package.origin else { continue };
+            if restated.contains(&hnum) {
+                rpmdb.set_file_states(hnum, &package.states).with_context(context)?;
+            }
+        }
+        for &package in &self.erases {
+            if let Origin::Rpmdb(hnum) = self.packages[package].origin {
+                rpmdb.remove(hnum).with_context(context)?;
+            }
+        }
+        rpmdb.finish().with_context(context)
+    }
+
+    fn present(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.packages.len()).filter(|&p| self.present[p])
+    }
+
+    fn present_with_triggers(&self) -> Vec<usize> {
+        self.present().filter(|&p| !self.packages[p].triggers.is_empty()).collect()
+    }
+
+    fn count(&self, package: usize, count: Count) -> usize {
+        let name = &self.packages[package].nevra().name;
+        let present = self.present().filter(|&p| self.packages[p].nevra().name == *name).count();
+        match count {
+            Count::Present => present,
+            Count::Coming => present + 1,
+            Count::Going => present.saturating_sub(1),
+        }
+    }
+
+    fn script(&mut self, phase: Phase, package: usize, count: Count) -> Result<()> {
+        match self.packages[package].header.scriptlet(phase)? {
+            Some(script) => self.call(package, phase, &script, &[self.count(package, count)], Vec::new()),
+            None => Ok(()),
+        }
+    }
+
+    fn call(
+        &mut self,
+        package: usize,
+        phase: Phase,
+        script: &Scriptlet,
+        args: &[usize],
+        stdin: Vec<u8>,
+    ) -> Result<()> {
+        let package = self.packages[package].nevra().clone();
+        let args: Vec<String> = args.iter().map(usize::to_string).collect();
+        tracing::debug!(%package, ?phase, ?args, "running a scriptlet");
+        let call = ScriptCall { package: &package, phase, script, args, stdin };
+        let outcome = self.runner.run(&call)?;
+        if outcome.status != 0 {
+            return Err(script::describe_failure(&call, &outcome));
+        }
+        self.report.scripts.push(ScriptRun { package, phase, duration: outcome.duration });
+        Ok(())
+    }
+}
+
+/// Where a package's payload is unpacked.
+fn staging(tx: &Transaction, package: usize) -> PathBuf {
+    tx.staging.join(package.to_string())
+}
+
+/// The rpmdb's file on the host, its directory resolved inside the rootfs.
+fn rpmdb_file(rootfs: &Rootfs, directory: &str) -> Result<PathBuf> {
+    Ok(rootfs.host_path(directory)?.join("rpmdb.sqlite"))
+}
+
+fn installed(rootfs: &Rootfs, directory: &str) -> Result<Vec<Package>> {
+    if rootfs.lstat(&format!("{directory}/rpmdb.sqlite"))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let rpmdb = Rpmdb::open_read_only(&rpmdb_file(rootfs, directory)?)?;
+    let package = |i: crate::rpmdb::Installed| Package::new(i.header, i.file_states, Origin::Rpmdb(i.hnum));
+    rpmdb.packages()?.into_iter().map(package).collect()
+}
+
+/// The installed packages to erase, sorted by name.
+fn erased(packages: &[Package], erase: &[Nevra]) -> Result<Vec<usize>> {
+    let mut erase: Vec<&Nevra> = erase.iter().collect();
+    erase.sort();
+    let find = |nevra: &Nevra| packages.iter().position(|p| p.nevra() == nevra);
+    erase.into_iter().map(|n| find(n).with_context(|| format!("erasing {n}: it is not installed"))).collect()
+}
+
+fn pick<'p>(packages: &'p [Package], indices: &[usize]) -> Vec<&'p Package> {
+    indices.iter().map(|&i| &packages[i]).collect()
+}
+
+fn permuted(indices: &[usize], order: Vec<usize>) -> Vec<usize> {
+    order.into_iter().map(|i| indices[i]).collect()
+}
+
+/// Refuses packages of another architecture, and those that are there already or come twice.
+fn check_incoming(incoming: &[Package], installed: &[Package], erases: &[usize], arch: Arch) -> Result<()> {
+    for (index, package) in incoming.iter().enumerate() {
+        let nevra = package.nevra();
+        ensure!(runs_on(&nevra.arch, arch), "installing {nevra}: the rootfs is for {arch}");
+        let twice = index > 0 && incoming[index - 1].nevra() == nevra;
+        ensure!(!twice, "installing {nevra}: it is in the transaction twice");
+        let there = installed.iter().enumerate().any(|(i, p)| p.nevra() == nevra && !erases.contains(&i));
+        ensure!(!there, "installing {nevra}: it is installed already");
+    }
+    Ok(())
+}
+
+/// Whether packages of an architecture install on another (rpm: `rpmrc`, `arch_compat`).
+fn runs_on(package: &str, arch: Arch) -> bool {
+    package == "noarch"
+        || package == arch.rpm()
+        || match arch {
+            Arch::X86_64 => {
+                matches!(package, "i386" | "i486" | "i586" | "i686") || package.starts_with("x86_64_v")
+            }
+            Arch::S390x => package == "s390",
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A regular file of mode 0644, owned by root.
+    pub(super) fn file(path: &str) -> FileEntry {
+        FileEntry {
+            index: 0,
+            path: path.to_owned(),
+            mode: 0o100644,
+            user: "root".to_owned(),
+            group: "root".to_owned(),
+            size: 0,
+            mtime: 0,
+            digest: String::new(),
+            linkto: String::new(),
+            flags: 0,
+            verify: 0,
+            device: 1,
+            inode: 1,
+            rdev: 0,
+            langs: String::new(),
+            color: 0,
+            caps: String::new(),
+        }
+    }
+}

@@ -6,31 +6,11 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::lua::{Interpreter, Job};
 use super::macros::Macros;
+use super::{ScriptCall, ScriptRunner};
 use crate::error::HintExt;
 use crate::package::Nevra;
-use crate::package::header::{Phase, Scriptlet};
+use crate::package::header::Phase;
 use crate::sandbox::{self, Outcome, Sandbox};
-
-/// One script to run.
-#[derive(Clone, Debug)]
-pub struct ScriptCall<'a> {
-    /// Whose script it is.
-    pub package: &'a Nevra,
-    /// Why it runs.
-    pub phase: Phase,
-    /// The script.
-    pub script: &'a Scriptlet,
-    /// `$1`, `$2`.
-    pub args: Vec<String>,
-    /// Standard input: the paths that fired a file trigger, one a line.
-    pub stdin: Vec<u8>,
-}
-
-/// Runs scripts.
-pub trait ScriptRunner {
-    /// Runs one script and waits. That it fails is an [`Outcome`]; an error means that it could not be run.
-    fn run(&self, call: &ScriptCall) -> Result<Outcome>;
-}
 
 /// The interpreter that rpm has built in.
 const LUA: &str = "<lua>";
@@ -180,6 +160,7 @@ mod tests {
     use super::*;
     use crate::error::Hint;
     use crate::package::Evr;
+    use crate::package::header::Scriptlet;
 
     fn package() -> Nevra {
         Nevra { name: "foo".into(), evr: Evr::new(2, "1.5", "3.el9"), arch: "x86_64".into() }

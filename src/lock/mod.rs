@@ -24,5 +24,5 @@ mod sources;
 pub use chain::{Installed, installed, packages_digest};
 pub use format::{Action, LockedPackage, LockedRepo, Lockfile, path, read};
 pub use request::request_digest;
-pub use solve::{Difference, LayerLock, Metadata, Stale, Update, difference, lock};
+pub use solve::{Difference, LayerLock, Metadata, Stale, Update, current, difference, lock};
 pub use sources::Sources;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{
-    Action, Installed, LockedPackage, LockedRepo, Lockfile, installed, packages_digest, read, request_digest,
+    Action, Installed, LockedPackage, LockedRepo, Lockfile, installed, packages_digest, path, read, request_digest,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
@@ -152,6 +152,25 @@ pub fn lock(
         done.push(result);
     }
     Ok(done)
+}
+
+/// The lock of a layer for a build, on top of the locks `below`, bottom first: it must be there, and answer what
+/// the manifest asks today.
+pub fn current(plan: &Plan, layer: &Layer, below: &[Lockfile], lockfiles: &Path) -> Result<Lockfile> {
+    let (stream, arch) = (&plan.stream.name, plan.stream.arch);
+    let previous = read(lockfiles, stream, &layer.name, arch)?;
+    let chain: Vec<&Lockfile> = below.iter().collect();
+    let parent = matches!(layer.from, Base::Layer(_)).then(|| packages_digest(&installed(&chain)));
+    let manifest = request_digest(plan, layer);
+    match (stale(previous.as_ref(), manifest, parent, &BTreeMap::new(), &Update::Nothing), previous) {
+        (None, Some(lock)) => Ok(lock),
+        (stale, _) => {
+            let reason = stale.map(|stale| stale.to_string()).unwrap_or_default();
+            let file = path(lockfiles, stream, &layer.name, arch);
+            let advice = format!("run `strata lock {stream}` and review what it changes");
+            Err(hinted(format!("{} is out of date: {reason}", file.display()), advice))
+        }
+    }
 }
 
 fn unlocked_below(plan: &Plan, layer: &Layer) -> anyhow::Error {

@@ -1,0 +1,220 @@
+//! Putting verified files into the rootfs, and taking files away (rpm: `lib/fsm.c`).
+//!
+//! A staged file gets its owner and capabilities while nobody sees it and is then renamed into place.
+//! Directories are made where they belong. Every parent is opened inside the rootfs, so that links, which
+//! any package or scriptlet may have made, can't lead out of it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rpm::FileFlags;
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::fate::Fate;
+use super::owner::{Access, Owners};
+use super::payload::mtime;
+use super::{Package, caps, file_type, has};
+use crate::error::HintExt;
+use crate::package::header::FileEntry;
+use crate::rootfs::{Rootfs, split};
+
+/// Installs the files of `package`, whose payload was unpacked into `staging`.
+pub(super) fn install(
+    rootfs: &Rootfs,
+    package: &Package,
+    fates: &[Fate],
+    staging: &Path,
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let staging = fs::open(staging, flags, Mode::empty()).context("opening the staging directory")?;
+    let mut placer = Placer { rootfs, staging, owners: Owners::read(rootfs)?, parent: None, warn };
+    for (file, fate) in package.files.iter().zip(fates).filter(|(f, _)| !has(f, FileFlags::GHOST)) {
+        placer
+            .place(file, *fate)
+            .with_context(|| format!("installing {} of {}", file.path, package.nevra()))?;
+    }
+    Ok(())
+}
+
+/// Removes the files of `package`, or saves what has been modified. Directories stay while there is
+/// something in them.
+pub(super) fn erase(
+    rootfs: &Rootfs,
+    package: &Package,
+    fates: &[Fate],
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    for (file, fate) in package.files.iter().zip(fates).rev() {
+        remove(rootfs, file, *fate, warn)
+            .with_context(|| format!("removing {} of {}", file.path, package.nevra()))?;
+    }
+    Ok(())
+}
+
+struct Placer<'a> {
+    rootfs: &'a Rootfs,
+    staging: OwnedFd,
+    owners: Owners,
+    /// The directory of the file before: files come sorted.
+    parent: Option<(String, OwnedFd)>,
+    warn: &'a mut dyn FnMut(String),
+}
+
+impl Placer<'_> {
+    fn place(&mut self, file: &FileEntry, fate: Fate) -> Result<()> {
+        let suffix = match fate {
+            Fate::Create => None,
+            Fate::AltName => Some(".rpmnew"),
+            Fate::Save => Some(".rpmsave"),
+            Fate::Backup => Some(".rpmorig"),
+            Fate::Skip | Fate::Exclude(_) | Fate::Erase => return Ok(()),
+        };
+        let access = self.owners.access(file, |kind, name| {
+            (self.warn)(format!("{}: {kind} {name} does not exist, root owns it instead", file.path));
+        });
+        let (directory, name) = split(&file.path)?;
+        if self.parent.as_ref().is_none_or(|(path, _)| path != directory) {
+            self.parent = Some((directory.to_owned(), self.rootfs.ensure_dir(directory)?));
+        }
+        let (_, parent) = self.parent.as_ref().expect("it was set above");
+        if file_type(file.mode) == FileType::Directory {
+            return self.directory(file, parent.as_fd(), name, access);
+        }
+        let staged = file.index.to_string();
+        self.finish(file, &staged, access)?;
+        let target = match suffix {
+            Some(".rpmnew") => {
+                (self.warn)(format!(
+                    "{} is kept as it was modified, the new one is beside it as .rpmnew",
+                    file.path
+                ));
+                format!("{name}.rpmnew")
+            }
+            Some(suffix) => {
+                set_aside(parent, name, suffix)?;
+                (self.warn)(format!("{} was modified and is saved as {suffix}", file.path));
+                name.to_owned()
+            }
+            None => name.to_owned(),
+        };
+        match fs::renameat(&self.staging, &staged, parent, &target) {
+            Err(Errno::ISDIR) => Err(Errno::ISDIR).hint(
+                "putting it in place of a directory",
+                "a package can't replace a directory by something else unless its %pretrans makes way",
+            ),
+            result => result.context("putting it in place"),
+        }
+    }
+
+    /// Gives a staged file its owner, mode and capabilities. It is ours already, with the header's mode.
+    fn finish(&self, file: &FileEntry, staged: &str, access: Access) -> Result<()> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let Access { uid, gid, mode } = access;
+        let is_link = file_type(file.mode) == FileType::Symlink;
+        if (uid, gid) != (0, 0) {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            fs::chownat(&self.staging, staged, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)
+                .with_context(|| format!("giving it to {uid}:{gid}"))?;
+        }
+        // chown clears set-id bits, an unknown owner loses them
+        if !is_link && ((uid, gid) != (0, 0) || mode != file.mode & 0o7777) {
+            fs::chmodat(&self.staging, staged, Mode::from_raw_mode(mode), AtFlags::empty())
+                .context("setting its mode")?;
+        }
+        if !file.caps.is_empty() && file_type(file.mode) == FileType::RegularFile {
+            self.set_caps(file, staged)?;
+        }
+        Ok(())
+    }
+
+    fn set_caps(&self, file: &FileEntry, staged: &str) -> Result<()> {
+        let Some(value) = caps::xattr(&file.caps)? else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd =
+            fs::openat(&self.staging, staged, flags, Mode::empty()).context("opening the staged file")?;
+        fs::fsetxattr(&fd, caps::XATTR, &value, XattrFlags::empty())
+            .with_context(|| format!("setting its capabilities {}", file.caps))
+    }
+
+    fn directory(&self, file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) -> Result<()> {
+        let fd = match self.existing_directory(file, parent, name)? {
+            Some(fd) => fd,
+            None => {
+                fs::mkdirat(parent, name, Mode::RWXU).context("making the directory")?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                fs::openat(parent, name, flags, Mode::empty()).context("opening the directory")?
+            }
+        };
+        let Access { uid, gid, mode } = access;
+        if rustix::process::geteuid().is_root() {
+            fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .with_context(|| format!("giving it to {uid}:{gid}"))?;
+        }
+        fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("setting its mode")?;
+        fs::futimens(&fd, &mtime(file)).context("setting its time")
+    }
+
+    /// The directory that is there, perhaps behind a link of root or of the directory's owner. Anything
+    /// else in its place is removed.
+    fn existing_directory(
+        &self,
+        file: &FileEntry,
+        parent: BorrowedFd,
+        name: &str,
+    ) -> Result<Option<OwnedFd>> {
+        let there = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            result => result.context("looking at what is there")?,
+        };
+        match FileType::from_raw_mode(there.st_mode) {
+            FileType::Directory => return self.rootfs.open_dir(&file.path),
+            FileType::Symlink => {
+                if let Some(fd) = self.rootfs.open_dir(&file.path)? {
+                    let target = fs::fstat(&fd).context("looking at what is there")?;
+                    if there.st_uid == 0 || there.st_uid == target.st_uid {
+                        return Ok(Some(fd));
+                    }
+                }
+            }
+            _ => {}
+        }
+        fs::unlinkat(parent, name, AtFlags::empty()).context("removing what is there")?;
+        Ok(None)
+    }
+}
+
+/// Renames what is there, if it still is.
+fn set_aside(parent: &OwnedFd, name: &str, suffix: &str) -> Result<()> {
+    match fs::renameat(parent, name, parent, format!("{name}{suffix}")) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("saving what is there as {suffix}")),
+    }
+}
+
+fn remove(rootfs: &Rootfs, file: &FileEntry, fate: Fate, warn: &mut dyn FnMut(String)) -> Result<()> {
+    if !matches!(fate, Fate::Erase | Fate::Save) {
+        return Ok(());
+    }
+    let (directory, name) = split(&file.path)?;
+    let Some(parent) = rootfs.open_dir(directory)? else { return Ok(()) };
+    if fate == Fate::Save {
+        if !has(file, FileFlags::GHOST) {
+            set_aside(&parent, name, ".rpmsave")?;
+            warn(format!("{} was modified and is saved as .rpmsave", file.path));
+        }
+        return Ok(());
+    }
+    let removed = match fs::unlinkat(&parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => fs::unlinkat(&parent, name, AtFlags::REMOVEDIR),
+        result => result,
+    };
+    match removed {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+        Err(e) => bail!(e),
+    }
+}
