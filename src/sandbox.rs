@@ -25,8 +25,8 @@ pub use overlay::{mount_overlay, unmount};
 
 /// A rootfs in which commands run: no network, nothing of the host.
 ///
-/// A command is root with all capabilities of the namespace strata is in, and sees the rootfs, writable, as
-/// `/`, a fresh `/proc`, a minimal `/dev`, and `/run`, `/tmp` and `/var/tmp` that are empty and forgotten
+/// A command is root, as far as files go, of the namespace strata is in. It sees the rootfs, writable, as `/`, a
+/// fresh `/proc`, a minimal `/dev`, and `/run`, `/tmp` and `/var/tmp` that are empty and forgotten
 /// afterwards. The umask is strata's own: 022 after [`enter_namespace`].
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -79,6 +79,23 @@ const ENV: [(&str, &str); 4] = [
     ("SYSTEMD_OFFLINE", "1"),
 ];
 
+/// What a command may do: those of all capabilities that changing files needs, rpm-ostree's list.
+///
+/// Not all of them: when root runs strata, root inside is root to the kernel, whose settings below `/proc` it
+/// may write. They are mounted read-only, and stay so for want of `CAP_SYS_ADMIN`.
+const CAPABILITIES: [&str; 10] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
 /// The kernel's FIPS switch, which some scripts copy into configuration.
 const FIPS: &str = "/proc/sys/crypto/fips_enabled";
 
@@ -113,7 +130,8 @@ impl Sandbox {
             "--unshare-uts",
             "--unshare-cgroup-try",
         ]);
-        bwrap.args(["--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-add", "ALL"]);
+        bwrap.args(["--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
+        bwrap.args(CAPABILITIES.iter().flat_map(|capability| ["--cap-add", capability]));
         bwrap.arg("--bind").arg(&self.rootfs).arg("/");
         bwrap.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--chdir", "/"]);
         for name in &points.scratch {
@@ -127,6 +145,7 @@ impl Sandbox {
             let zero = put(scratch, "fips_enabled", "0\n")?;
             bwrap.arg("--ro-bind").arg(zero).arg(FIPS);
         }
+        bwrap.args(["--remount-ro", "/proc"]);
         for (host, inside) in &command.files {
             bwrap.arg("--ro-bind").arg(host).arg(inside);
         }

@@ -14,6 +14,7 @@ pub const CHECKS: &[Check] = &[
     ("no_host", no_host),
     ("fixed_environment", fixed_environment),
     ("ids_and_capabilities", ids_and_capabilities),
+    ("no_kernel_settings", no_kernel_settings),
     ("writes", writes),
     ("statuses", statuses),
     ("input_and_output", input_and_output),
@@ -98,6 +99,20 @@ fn ids_and_capabilities() {
     };
     tool(&["setcap", "cap_net_raw=ep"]);
     assert!(tool(&["getcap"]).ends_with("cap_net_raw=ep\n"));
+}
+
+fn no_kernel_settings() {
+    let fixture = Fixture::new();
+    // a setting that does no harm if it is written: its own value
+    let code = |get_there: &str| {
+        format!("{get_there}; v=$(cat /proc/sys/vm/swappiness); echo $v > /proc/sys/vm/swappiness")
+    };
+    for get_there in ["true", "umount /proc/sys", "mount -o remount,rw /proc/sys", "mount -t proc proc /proc"]
+    {
+        let outcome = fixture.run(&shell(&code(get_there)));
+        assert_ne!(outcome.status, 0, "{get_there}");
+        assert!(outcome.output.contains("/proc/sys/vm/swappiness: "), "{}", outcome.output);
+    }
 }
 
 fn writes() {

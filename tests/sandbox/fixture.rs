@@ -33,7 +33,7 @@ impl Fixture {
         fs::copy("/usr/bin/busybox", rootfs.join("usr/bin/busybox")).expect("busybox-static is installed");
         for applet in [
             "sh", "cat", "ls", "chown", "chmod", "stat", "id", "ip", "env", "umask", "touch", "rm", "mkdir",
-            "mv", "kill", "ps", "sleep", "hostname", "nc", "printf", "true", "head",
+            "mv", "kill", "ps", "sleep", "hostname", "nc", "printf", "true", "head", "mount", "umount",
         ] {
             symlink("busybox", rootfs.join("usr/bin").join(applet)).unwrap();
         }
