@@ -13,7 +13,7 @@
 //! each aside and renamed, so that readers never see an incomplete image. JSON is written with sorted keys and
 //! no white space: the same image is the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -93,10 +93,8 @@ impl Layout {
     /// Opens the layout at `root`, making an empty one if there is none.
     pub fn create(root: &Path) -> Result<Self> {
         let layout = Self { root: root.to_owned() };
-        for dir in ["blobs/sha256", "diffs"] {
-            fs::create_dir_all(root.join(dir))
-                .with_context(|| format!("making the OCI layout {}", root.display()))?;
-        }
+        fs::create_dir_all(root.join("blobs/sha256"))
+            .with_context(|| format!("making the OCI layout {}", root.display()))?;
         let _lock = layout.lock()?;
         if !root.join("index.json").exists() {
             layout.write_index(Vec::new())?;
@@ -130,6 +128,7 @@ impl Layout {
             .filter(|e| name.is_none_or(|n| ref_name(e) == Some(n)))
             .filter(|e| digest.is_none_or(|d| e.digest().to_string() == d.to_string()))
             .collect();
+        matching.sort_by_key(|e| e.digest().to_string());
         matching.dedup_by_key(|e| e.digest());
         match matching.as_slice() {
             [entry] => self.read_image(entry),
@@ -178,21 +177,16 @@ impl Layout {
     ) -> Result<Image> {
         let config = configuration(parent, layers, settings)?;
         let config_blob = self.write_blob(MediaType::ImageConfig, &config)?;
-        let mut annotations = settings.annotations.clone();
-        if let Some(parent) = parent {
-            annotations.entry(BASE_DIGEST.to_owned()).or_insert(parent.digest.to_string());
-        }
-        let below = parent.map(|p| p.manifest.layers().clone()).unwrap_or_default();
         let mut manifest = ImageManifestBuilder::default()
             .schema_version(2u32)
             .media_type(MediaType::ImageManifest)
             .config(config_blob)
-            .layers(below.into_iter().chain(layers.iter().map(|l| l.descriptor.clone())).collect::<Vec<_>>())
+            .layers(parent.map(|p| p.manifest.layers().clone()).unwrap_or_default())
             .build()?;
-        manifest.set_annotations(
-            Some(annotations.into_iter().collect())
-                .filter(|a: &std::collections::HashMap<_, _>| !a.is_empty()),
-        );
+        manifest.layers_mut().extend(layers.iter().map(|l| l.descriptor.clone()));
+        let base = parent.map(|p| (BASE_DIGEST.to_owned(), p.digest.to_string()));
+        let annotations: HashMap<_, _> = base.into_iter().chain(settings.annotations.clone()).collect();
+        manifest.set_annotations((!annotations.is_empty()).then_some(annotations));
         let written = self.write_blob(MediaType::ImageManifest, &manifest)?;
         self.read_image(&written)
     }
@@ -220,7 +214,9 @@ impl Layout {
 
     /// Records the blob of a diff id for [`Layout::known_blob`].
     pub fn remember_blob(&self, diff_id: &Digest, compression: &str, blob: &Descriptor) -> Result<()> {
-        store::write_atomically(&self.diff(diff_id, compression), &canonical(blob)?)
+        let path = self.diff(diff_id, compression);
+        fs::create_dir_all(self.root.join("diffs")).with_context(|| format!("writing {}", path.display()))?;
+        store::write_atomically(&path, &canonical(blob)?)
     }
 
     fn diff(&self, diff_id: &Digest, compression: &str) -> PathBuf {
@@ -428,4 +424,111 @@ fn execution(mut config: Config, settings: &Settings) -> Config {
         config.set_cmd(Some(cmd.clone()));
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            layer: "node".to_owned(),
+            arch: Arch::X86_64,
+            created: 1_738_540_800,
+            labels: [("version".to_owned(), "2".to_owned())].into(),
+            annotations: BTreeMap::new(),
+            env: [("PATH".to_owned(), "/new".to_owned()), ("ADDED".to_owned(), "1".to_owned())].into(),
+            cmd: None,
+        }
+    }
+
+    fn layer(name: &str) -> Layer {
+        let diff_id = Digest::of(name);
+        let descriptor = descriptor(MediaType::ImageLayerGzip, 1, &diff_id);
+        Layer { name: name.to_owned(), sources: vec!["a".to_owned(), "b".to_owned()], descriptor, diff_id }
+    }
+
+    /// An image of one layer, with a config as other tools write it.
+    fn foreign(config: &str) -> Image {
+        let config: ImageConfiguration = serde_json::from_str(config).unwrap();
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2u32)
+            .config(descriptor(MediaType::ImageConfig, 1, &Digest::of("config")))
+            .layers(vec![layer("below").descriptor])
+            .build()
+            .unwrap();
+        Image { digest: Digest::of("manifest"), size: 1, manifest, config }
+    }
+
+    #[test]
+    fn fields_of_the_base_hold_where_the_layer_says_nothing() {
+        let base = foreign(
+            r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:00"]},
+                "config":{"Env":["LANG=C","PATH=/old"],"Cmd":["/sbin/init"],"StopSignal":"SIGRTMIN+3",
+                          "Labels":{"version":"1","kept":"yes"}},
+                "history":[{"created_by":"below"},{"created_by":"nothing","empty_layer":true}]}"#,
+        );
+        let config = configuration(Some(&base), &[layer("kubelet")], &settings()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&canonical(&config).unwrap()).unwrap();
+        assert_eq!(json["created"], "2025-02-03T00:00:00Z");
+        assert_eq!(json["config"]["Env"], serde_json::json!(["LANG=C", "PATH=/new", "ADDED=1"]));
+        assert_eq!(json["config"]["Cmd"], serde_json::json!(["/sbin/init"]));
+        assert_eq!(json["config"]["StopSignal"], "SIGRTMIN+3");
+        assert_eq!(json["config"]["Labels"], serde_json::json!({"kept": "yes", "version": "2"}));
+        let diff_ids = serde_json::json!(["sha256:00", Digest::of("kubelet").to_string()]);
+        assert_eq!(json["rootfs"]["diff_ids"], diff_ids);
+        let history: Vec<_> = json["history"].as_array().unwrap().iter().map(|h| &h["created_by"]).collect();
+        assert_eq!(history, ["below", "nothing", "strata: node: kubelet"]);
+        assert_eq!(json["history"][2]["comment"], "a b");
+    }
+
+    #[test]
+    fn a_base_without_history_gets_one_entry_per_layer() {
+        let base = foreign(
+            r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:00"]}}"#,
+        );
+        let config = configuration(Some(&base), &[layer("x")], &settings()).unwrap();
+        assert_eq!(config.history().as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_base_for_another_architecture_is_refused() {
+        let base =
+            foreign(r#"{"architecture":"s390x","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#);
+        let error = configuration(Some(&base), &[], &settings()).unwrap_err().to_string();
+        assert!(error.contains("is for s390x, expected amd64"), "{error}");
+    }
+
+    #[test]
+    fn names_given_at_the_same_time_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let image = layout.write_image(None, &[], &settings()).unwrap();
+        let names: Vec<_> = (0..16).map(|n| format!("demo/layer-{n:02}")).collect();
+        std::thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(|| layout.tag(&image, Some(name)).unwrap());
+            }
+        });
+        let found: Vec<_> = layout.list().unwrap().into_iter().filter_map(|(name, _)| name).collect();
+        assert_eq!(found, names);
+        // sixteen names of one image are one image
+        assert_eq!(layout.image(None, None).unwrap().digest, image.digest);
+    }
+
+    #[test]
+    fn a_name_moves_to_the_image_that_got_it_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let old = layout.write_image(None, &[], &settings()).unwrap();
+        let new = layout.write_image(None, &[], &Settings { created: 1, ..settings() }).unwrap();
+        layout.tag(&old, Some("demo/node")).unwrap();
+        layout.tag(&old, Some("demo/node:1")).unwrap();
+        layout.tag(&new, Some("demo/node")).unwrap();
+        assert_eq!(layout.image(Some("demo/node"), None).unwrap().digest, new.digest);
+        assert_eq!(layout.image(Some("demo/node:1"), None).unwrap().digest, old.digest);
+        assert_eq!(layout.image(None, Some(&new.digest)).unwrap().digest, new.digest);
+        let error = layout.image(None, None).unwrap_err().to_string();
+        assert!(error.contains("2 images match"), "{error}");
+    }
 }
