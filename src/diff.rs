@@ -21,7 +21,7 @@
 //! `layer` is where the package is after the change (before it, if removed), null when the source doesn't tell.
 //! `fast-tracks` are all packages of the new set that replace a lower layer's, changed or not.
 
-mod image;
+pub mod image;
 pub mod source;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -127,6 +127,21 @@ impl PackageSet {
         self.packages.iter()
     }
 
+    /// The packages, sorted.
+    pub fn nevras(&self) -> impl Iterator<Item = &Nevra> {
+        self.packages.keys()
+    }
+
+    /// How many packages there are.
+    pub fn len(&self) -> usize {
+        self.packages.len()
+    }
+
+    /// Whether there is no package.
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty()
+    }
+
     /// Where a package came from, if it is in the set.
     pub fn origin(&self, nevra: &Nevra) -> Option<&Origin> {
         self.packages.get(nevra)

@@ -150,8 +150,13 @@ impl Rootfs {
     }
 
     /// Replaces the content of an existing regular file, which keeps its owner and mode. Follows symbolic links.
-    pub fn rewrite(&self, _path: &str, _bytes: &[u8]) -> Result<()> {
-        unimplemented!()
+    pub fn rewrite(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let context = || format!("writing {path} in the rootfs");
+        // not O_TRUNC: nothing is lost before it is known to be a regular file
+        let fd = self.resolve(path, OFlags::WRONLY | OFlags::NONBLOCK)?.with_context(context)?;
+        let mut file = File::from(fd);
+        ensure!(file.metadata().with_context(context)?.is_file(), "{}: not a regular file", context());
+        file.set_len(0).and_then(|()| file.write_all(bytes)).with_context(context)
     }
 
     /// Makes a directory and missing parents (0755, root); an existing one is left as it is.

@@ -1,5 +1,545 @@
-//! Builds the images of a stream.
+//! Builds the images of a stream, bottom layer first.
+//!
+//! A layer whose inputs digest an image of the store carries is that image. Another is made: its packages
+//! are installed on the extracted files of the layers below, configured, stamped, cleaned, and what that
+//! changed becomes the image's own blobs.
 
-pub mod clean;
+mod clean;
+mod files;
 pub mod inputs;
 pub mod labels;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use oci_spec::image::Descriptor;
+use serde::Serialize;
+
+use self::files::Files;
+use self::inputs::Given;
+use self::labels::Identity;
+use self::tree::WorkTree;
+use crate::configure;
+use crate::diff;
+use crate::digest::Digest;
+use crate::error::{HintExt, hinted};
+use crate::fetch::{self, Fetcher};
+use crate::image::chunk::{self, Rules};
+use crate::image::delta::{self, Delta};
+use crate::image::extract::extract;
+use crate::image::oci::{Image, Layout, Settings};
+use crate::image::pack::{self, Compression};
+use crate::image::reference::Reference;
+use crate::install::macros::Macros;
+use crate::install::script::Runner;
+use crate::install::{self, Transaction};
+use crate::lock::{self, Action, Lockfile};
+use crate::package::Nevra;
+use crate::pkglist::{META_JSON, PackageSet};
+use crate::plan::{Base, Layer, Plan};
+use crate::progress::Progress;
+use crate::rootfs::Rootfs;
+use crate::rpmdb::Rpmdb;
+use crate::sandbox::Sandbox;
+use crate::stamp::{OsRelease, Version};
+use crate::store::Store;
+
+const OS_RELEASE: &str = "/usr/lib/os-release";
+
+/// What to build.
+pub struct Request<'a> {
+    /// The stream.
+    pub plan: &'a Plan,
+    /// Directory of the manifests: local packages are there.
+    pub manifests: &'a Path,
+    /// Directory of the lockfiles.
+    pub lockfiles: &'a Path,
+    /// Names of the layers wanted; what they stand on is built too.
+    pub layers: &'a [String],
+    /// Images that stand for layers, instead of building these.
+    pub bases: &'a BTreeMap<String, Reference>,
+    /// Version, instead of the one the lockfiles give.
+    pub version: Option<Version>,
+    /// Source revision of the manifests, for a label.
+    pub revision: Option<String>,
+    /// Leave the rootfs of a layer that fails.
+    pub keep_failed: bool,
+    /// strata's own executable: it interprets Lua scriptlets inside the sandbox.
+    pub executable: PathBuf,
+}
+
+/// A layer that is built.
+#[derive(Clone, Debug, Serialize)]
+pub struct Built {
+    /// The layer.
+    pub layer: String,
+    /// Its image in the store.
+    pub reference: String,
+    /// The image's version.
+    pub version: String,
+    /// Digest of the image's manifest.
+    pub digest: Digest,
+    /// The inputs digest; an image that strata did not build has none.
+    pub inputs: Option<String>,
+    /// Whether the image was there before.
+    pub reused: bool,
+    /// Packages in the image, those of the layers below included.
+    pub packages: usize,
+    /// Number of the layer's own blobs.
+    pub blobs: usize,
+    /// Size of the layer's own blobs in bytes.
+    pub size: u64,
+}
+
+impl Built {
+    /// What happened, in a line.
+    fn summary(&self) -> String {
+        let what = if self.reused { "unchanged" } else { "built" };
+        format!("{} {what}: {} packages, {} own blobs", self.reference, self.packages, self.blobs)
+    }
+}
+
+/// Builds the layers of `request` and what is below them; bottom first.
+pub fn build(
+    store: &Store,
+    fetcher: &Fetcher,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Built>> {
+    let mut build = Build {
+        store,
+        fetcher,
+        request,
+        progress,
+        layout: Layout::create(&store.images())?,
+        done: BTreeMap::new(),
+    };
+    let mut built = Vec::new();
+    for layer in wanted(request)? {
+        let (step, summary) =
+            build.layer(layer).with_context(|| format!("building the layer {}", layer.name))?;
+        build.done.insert(layer.name.clone(), step);
+        built.push(summary);
+    }
+    Ok(built)
+}
+
+/// The layers to build, bottom first: those named, or all, and what they stand on, down to a given image.
+fn wanted<'a>(request: &Request<'a>) -> Result<Vec<&'a Layer>> {
+    let plan = request.plan;
+    for name in request.layers.iter().chain(request.bases.keys()) {
+        if plan.layer(name).is_none() {
+            let known: Vec<&str> = plan.layers.iter().map(|l| l.name.as_str()).collect();
+            return Err(hinted(
+                format!("the stream {} has no layer `{name}`", plan.stream.name),
+                format!("its layers are {}", known.join(", ")),
+            ));
+        }
+    }
+    let all: Vec<String> = plan.layers.iter().map(|l| l.name.clone()).collect();
+    let named = if request.layers.is_empty() { &all } else { request.layers };
+    let mut needed = BTreeSet::new();
+    for name in named {
+        for layer in plan.stack(name).into_iter().rev() {
+            needed.insert(layer.name.as_str());
+            if request.bases.contains_key(&layer.name) {
+                break;
+            }
+        }
+    }
+    Ok(plan.layers.iter().filter(|l| needed.contains(l.name.as_str())).collect())
+}
+
+/// A finished step, as the layers above need it.
+struct Step {
+    image: Image,
+    /// Key of the extracted tree.
+    key: Digest,
+    version: Version,
+    /// Lockfiles of the layer and those below, bottom first.
+    locks: Vec<Lockfile>,
+}
+
+struct Build<'a> {
+    store: &'a Store,
+    fetcher: &'a Fetcher,
+    request: &'a Request<'a>,
+    progress: &'a dyn Progress,
+    layout: Layout,
+    done: BTreeMap<String, Step>,
+}
+
+/// All that is known about a layer before it is made.
+struct Job<'a> {
+    layer: &'a Layer,
+    below: Option<&'a Step>,
+    /// Lockfiles of the layer and those below, bottom first.
+    locks: Vec<Lockfile>,
+    packages: PackageSet,
+    inputs: Digest,
+    version: Version,
+    /// Newest repository revision of all the lockfiles: the time of everything the build makes, UTC seconds.
+    epoch: u64,
+}
+
+impl Job<'_> {
+    fn lock(&self) -> &Lockfile {
+        // a job has its own lockfile at least
+        &self.locks[self.locks.len() - 1]
+    }
+
+    /// How many layers are below.
+    fn depth(&self) -> usize {
+        self.locks.len() - 1
+    }
+}
+
+impl Build<'_> {
+    fn layer(&self, layer: &Layer) -> Result<(Step, Built)> {
+        if let Some(reference) = self.request.bases.get(&layer.name) {
+            return self.given(layer, reference).with_context(|| format!("using {reference}"));
+        }
+        let job = self.job(layer)?;
+        let found = self.find(&job)?;
+        let reused = found.is_some();
+        let image = match found {
+            Some(image) => image,
+            None => self.make(&job)?,
+        };
+        self.name(layer, &image, job.version)?;
+        let parent = job.below.map(|step| &step.image);
+        let built = self.built(layer, &image, parent, &job.version, job.packages.len(), reused);
+        self.progress.finish(&built.summary());
+        let Job { inputs: key, version, locks, .. } = job;
+        Ok((Step { image, key, version, locks }, built))
+    }
+
+    /// Takes an image for a layer, if it has the packages that the layers above are locked on.
+    fn given(&self, layer: &Layer, reference: &Reference) -> Result<(Step, Built)> {
+        let (from, image) = reference.open(self.store)?;
+        let mut locks = Vec::new();
+        for layer in self.request.plan.stack(&layer.name) {
+            locks.push(self.lock(layer, &locks)?);
+        }
+        let locked = PackageSet::of_lockfiles(&locks)?;
+        let found = diff::image::packages(&from, &image)?;
+        if !found.nevras().eq(locked.nevras()) {
+            return Err(hinted(
+                format!("its {} packages are not the {} of the lockfiles", found.len(), locked.len()),
+                format!("lock {} to what the image has, or build it", layer.name),
+            ));
+        }
+        let version = image.labels().get(labels::VERSION).map(|v| v.parse::<Version>());
+        let version = version.context("it has no label org.opencontainers.image.version")??;
+        self.layout.copy(&from, &image)?;
+        self.layout.tag(&image, None)?;
+        let built = self.built(layer, &image, None, &version, found.len(), true);
+        Ok((Step { key: image.digest, image, version, locks }, built))
+    }
+
+    fn built(
+        &self,
+        layer: &Layer,
+        image: &Image,
+        parent: Option<&Image>,
+        version: &Version,
+        packages: usize,
+        reused: bool,
+    ) -> Built {
+        let below = parent.map_or(0, |parent| parent.manifest.layers().len());
+        let own: Vec<u64> = image.manifest.layers().iter().skip(below).map(Descriptor::size).collect();
+        Built {
+            layer: layer.name.clone(),
+            reference: format!("{}:{version}", self.reference(layer)),
+            version: version.to_string(),
+            digest: image.digest,
+            inputs: image.labels().get(labels::INPUTS).map(|digest| (*digest).to_owned()),
+            reused,
+            packages,
+            blobs: own.len(),
+            size: own.iter().sum(),
+        }
+    }
+
+    /// Names an image of the store; one that had the names keeps its place in the index, by digest.
+    fn name(&self, layer: &Layer, image: &Image, version: Version) -> Result<()> {
+        let name = self.reference(layer);
+        self.layout.tag(image, Some(&format!("{name}:{version}")))?;
+        self.layout.tag(image, Some(&name))
+    }
+
+    fn reference(&self, layer: &Layer) -> String {
+        format!("{}/{}", self.request.plan.stream.name, layer.name)
+    }
+
+    /// The lockfile of a layer on those below it; it must answer the layer's present request.
+    fn lock(&self, layer: &Layer, below: &[Lockfile]) -> Result<Lockfile> {
+        lock::current(self.request.plan, layer, below, self.request.lockfiles)
+    }
+
+    fn job<'a>(&'a self, layer: &'a Layer) -> Result<Job<'a>> {
+        let plan = self.request.plan;
+        let below = match &layer.from {
+            Base::Scratch => None,
+            // layers come after the layer they stand on
+            Base::Layer(name) => self.done.get(name),
+            Base::Image(image) => {
+                return Err(hinted(
+                    format!(
+                        "building {} on the image {image}: strata builds on its own layers only",
+                        layer.name
+                    ),
+                    "name a layer in `from`",
+                ));
+            }
+        };
+        let mut locks = below.map(|step| step.locks.clone()).unwrap_or_default();
+        let lock = self.lock(layer, &locks)?;
+        let given = Given {
+            parent: below.map(|step| step.image.digest),
+            version: self.request.version.map(|v| v.to_string()),
+            revision: self.request.revision.clone(),
+        };
+        let inputs = inputs::digest(plan, layer, &lock, &given)?;
+        locks.push(lock);
+        let packages = PackageSet::of_lockfiles(&locks)?;
+        let revisions = locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision);
+        let epoch = revisions.max().unwrap_or(0);
+        let version = self.version(layer, below, epoch, &inputs)?;
+        Ok(Job { layer, below, locks, packages, inputs, version, epoch })
+    }
+
+    /// The version of a layer: asked for, or inherited, or that of its date with a counter that no other image
+    /// of the store has.
+    fn version(&self, layer: &Layer, below: Option<&Step>, epoch: u64, inputs: &Digest) -> Result<Version> {
+        let scheme = &self.request.plan.stream.version;
+        let dates = scheme.dated_by.contains(&layer.name);
+        match (self.request.version, below) {
+            (Some(version), _) => return Ok(version),
+            (None, Some(below)) if !dates => return Ok(below.version),
+            _ => {}
+        }
+        let version = Version::new(&scheme.prefix, epoch, 0)?;
+        let mut taken = Vec::new();
+        for (_, image) in self.images_of(layer)? {
+            let labels = image.labels();
+            let Some(Ok(other)) = labels.get(labels::VERSION).map(|v| v.parse::<Version>()) else { continue };
+            if labels.get(labels::INPUTS) == Some(&inputs.to_string().as_str()) && other.same_date(&version) {
+                return Ok(other);
+            }
+            taken.push(other);
+        }
+        Ok(version.after(taken))
+    }
+
+    /// The image in the store that has these inputs.
+    fn find(&self, job: &Job<'_>) -> Result<Option<Image>> {
+        let inputs = job.inputs.to_string();
+        let mut images = self.images_of(job.layer)?.into_iter().map(|(_, image)| image);
+        Ok(images.find(|image| image.labels().get(labels::INPUTS) == Some(&inputs.as_str())))
+    }
+
+    fn images_of(&self, layer: &Layer) -> Result<Vec<(Option<String>, Image)>> {
+        let stream = self.request.plan.stream.name.as_str();
+        let mut images = self.layout.list()?;
+        images.retain(|(_, image)| {
+            let labels = image.labels();
+            labels.get(labels::STREAM) == Some(&stream)
+                && labels.get(labels::LAYER) == Some(&layer.name.as_str())
+        });
+        Ok(images)
+    }
+
+    fn make(&self, job: &Job<'_>) -> Result<Image> {
+        self.fetch(job)?;
+        let below = match job.below {
+            Some(step) => self.tree(step)?,
+            None => Vec::new(),
+        };
+        let mut tree = WorkTree::new(self.store, &below)?;
+        tree.prepare()?;
+        let composed = match self.compose(job, &tree) {
+            Ok(composed) => composed,
+            Err(error) if self.request.keep_failed => {
+                let dir = tree.keep().unwrap_or_default();
+                return Err(error).hint("the rootfs is kept", format!("look into {}", dir.display()));
+            }
+            Err(error) => return Err(error),
+        };
+        tree.unmount()?;
+        let image = self.pack(job, &tree, &composed)?;
+        tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
+        Ok(image)
+    }
+
+    fn fetch(&self, job: &Job<'_>) -> Result<()> {
+        let wanted = fetch::wanted(self.request.plan, self.request.manifests, job.lock())?;
+        self.fetcher.packages(&wanted, self.progress)
+    }
+
+    /// The extracted trees of a finished layer, top first; extracted from its image if they are gone.
+    fn tree(&self, step: &Step) -> Result<Vec<PathBuf>> {
+        if let Some(trees) = tree::open(self.store, &step.key)? {
+            return Ok(trees);
+        }
+        let work = WorkTree::new(self.store, &[])?;
+        extract(&self.layout, &step.image, &work.own())?;
+        work.persist(self.store, &step.key, None)?;
+        tree::open(self.store, &step.key)?.context("opening the layer just extracted")
+    }
+
+    /// Installs, configures, stamps and cleans the rootfs of a layer.
+    fn compose(&self, job: &Job<'_>, tree: &WorkTree) -> Result<Composed> {
+        let plan = self.request.plan;
+        let (root, stage) = (tree.root(), tree.stage());
+        let sandbox = Sandbox { rootfs: root.clone(), epoch: job.epoch };
+        let transaction = Transaction {
+            rootfs: &root,
+            staging: &stage,
+            install: installs(self.store, job.lock()),
+            erase: erasures(job.lock()),
+            rpmdb: &plan.stream.rpmdb,
+            epoch: job.epoch,
+            docs: job.layer.docs,
+            langs: job.layer.langs.as_deref(),
+            arch: plan.stream.arch,
+        };
+        let mut macros = Macros::default();
+        macros.define("_dbpath", &plan.stream.rpmdb);
+        let runner = Runner::new(sandbox.clone(), self.request.executable.clone(), macros)?;
+        install::run(&transaction, &runner, self.progress)?;
+
+        let rootfs = Rootfs::open(&root)?;
+        let files = self.files(job, &rootfs)?;
+        configure::apply(&rootfs, job.layer, job.depth(), &sandbox, self.progress)?;
+        let os_name = self.stamp(job, &rootfs)?;
+        clean::clean(&rootfs, &|path| files.is_packaged(path))?;
+        let pkglist = job.packages.to_json();
+        rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
+        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist) })
+    }
+
+    /// The files of all packages in the rpmdb, which must be those of the lockfiles.
+    fn files(&self, job: &Job<'_>, rootfs: &Rootfs) -> Result<Files> {
+        let rpmdb = rootfs.host_path(&self.request.plan.stream.rpmdb)?.join("rpmdb.sqlite");
+        let packages = Rpmdb::open_read_only(&rpmdb)?.packages()?;
+        let found: PackageSet = packages.iter().map(|package| package.header.nevra().clone()).collect();
+        ensure!(found.nevras().eq(job.packages.nevras()), "the rpmdb has other packages than the lockfiles");
+        Files::of(packages.iter().map(|package| &package.header))
+    }
+
+    /// Puts version and fields into os-release; gives its `NAME`.
+    ///
+    /// The version goes in once, at the top of the layers that date it: what is below serves every version.
+    fn stamp(&self, job: &Job<'_>, rootfs: &Rootfs) -> Result<String> {
+        let stream = &self.request.plan.stream;
+        let Some(text) = rootfs.read(OS_RELEASE)? else {
+            return Err(hinted(
+                format!("stamping os-release: the rootfs has no {OS_RELEASE}"),
+                "install the distribution's release package in the bottom layer",
+            ));
+        };
+        let mut os_release = OsRelease::parse(&String::from_utf8_lossy(&text))?;
+        let before = os_release.clone();
+        if stream.version.dated_by.last() == Some(&job.layer.name) {
+            os_release.stamp(&stream.os, job.version)?;
+        }
+        if !job.layer.os_release.is_empty() {
+            os_release.set_fields(&job.layer.os_release);
+        }
+        if os_release != before {
+            rootfs.rewrite(OS_RELEASE, os_release.to_string().as_bytes())?;
+        }
+        Ok(os_release.get("NAME").unwrap_or(&stream.os.name).to_owned())
+    }
+
+    /// Makes the image of what the layer's tree has over those below.
+    fn pack(&self, job: &Job<'_>, tree: &WorkTree, composed: &Composed) -> Result<Image> {
+        let plan = self.request.plan;
+        let root = tree.own();
+        let files = &composed.files;
+        let delta = delta::delta(&root, &tree.below(), &|path| files.mtime_of(path))?;
+        settle_times(&root, &delta)?;
+        let rules = Rules {
+            owner_of: &|path| files.source_of(path),
+            rpmdb: Path::new(plan.stream.rpmdb.trim_start_matches('/')),
+            metadata: Path::new(META_JSON),
+            budget: chunk::budget(&job.layer.name),
+        };
+        let chunks = chunk::split(&delta, &rules);
+        let layers = pack::pack(&self.layout, &root, &chunks, Compression::Gzip, self.progress)?;
+        let image = &job.layer.image;
+        let plain = |map: &BTreeMap<String, crate::plan::Sourced<String>>| {
+            map.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect()
+        };
+        let settings = Settings {
+            layer: job.layer.name.clone(),
+            arch: plan.stream.arch,
+            created: job.epoch,
+            labels: labels::labels(&Identity {
+                stream: &plan.stream,
+                layer: job.layer,
+                version: job.version,
+                inputs: job.inputs,
+                pkglist: composed.pkglist,
+                revision: self.request.revision.as_deref(),
+                os_name: &composed.os_name,
+            }),
+            annotations: plain(&image.annotations),
+            env: plain(&image.env),
+            cmd: image.cmd.as_ref().map(|cmd| cmd.value.clone()),
+        };
+        self.layout.write_image(job.below.map(|step| &step.image), &layers, &settings)
+    }
+}
+
+/// What composing a rootfs leaves for packing it.
+struct Composed {
+    files: Files,
+    os_name: String,
+    pkglist: Digest,
+}
+
+fn installs(store: &Store, lock: &Lockfile) -> Vec<PathBuf> {
+    lock.packages
+        .iter()
+        .filter_map(|package| package.sha256.as_ref())
+        .map(|sha256| store.rpm(sha256))
+        .collect()
+}
+
+/// Packages of the layers below that go: removed ones, and the versions that upgrades replace.
+fn erasures(lock: &Lockfile) -> Vec<Nevra> {
+    let gone = lock.packages.iter().filter_map(|package| match (package.action, &package.replaces) {
+        (Action::Remove, _) => Some(package.nevra()),
+        (_, Some(evr)) => Some(Nevra { evr: evr.clone(), ..package.nevra() }),
+        (_, None) => None,
+    });
+    gone.collect()
+}
+
+/// Gives the files of the tree the times they have in the image, so that scripts of the layers above see the
+/// same whether the tree was just made or extracted from the image.
+fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    for entry in delta.changed.values() {
+        if matches!(entry.kind, delta::Kind::Whiteout) {
+            continue;
+        }
+        let path = root.join(&entry.path);
+        let time = Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .with_context(|| format!("setting the time of {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Deletes unfinished work, extracted layers that no named image needs, and images without a name; with `all`,
+/// every image and extracted layer. Packages and repository metadata stay.
+pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
+    let _ = (store, all);
+    Ok(())
+}

@@ -3,8 +3,10 @@
 //! A command is a module with `Args` (what the user typed) and `run`. Results go to standard output, as text
 //! or JSON; progress, warnings and errors to standard error.
 
+mod build;
 mod compile;
 mod diff;
+mod gc;
 mod images;
 mod lock;
 mod screen;
@@ -56,6 +58,9 @@ pub struct Global {
     /// Directory of packages, layers and images [default: $XDG_CACHE_HOME/strata]
     #[arg(long, global = true, env = "STRATA_STORE", value_name = "DIR")]
     store: Option<PathBuf>,
+    /// Give a variable of the stream another value; may be repeated
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = variable)]
+    set: Vec<(String, String)>,
     /// Say more; twice for debugging
     #[arg(short, long, global = true, env = "STRATA_VERBOSE", action = clap::ArgAction::Count)]
     verbose: u8,
@@ -82,8 +87,10 @@ pub enum Format {
 
 #[derive(Subcommand)]
 enum Command {
+    Build(build::Args),
     Compile(compile::Args),
     Diff(diff::Args),
+    Gc(gc::Args),
     Images(images::Args),
     Lock(lock::Args),
     Show(show::Args),
@@ -95,6 +102,8 @@ pub enum Answer {
     Done,
     /// Exit status 3: a check whose answer is no.
     No,
+    /// The command ran in another process, which ended with this status.
+    Elsewhere(u8),
 }
 
 /// Runs the command of this process's arguments.
@@ -107,6 +116,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Answer::Done) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(3),
+        Ok(Answer::Elsewhere(status)) => ExitCode::from(status),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error);
@@ -118,8 +128,10 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Answer> {
     init_logging(&cli.global);
     match &cli.command {
+        Command::Build(args) => build::run(&cli.global, args),
         Command::Compile(args) => compile::run(&cli.global, args),
         Command::Diff(args) => diff::run(&cli.global, args),
+        Command::Gc(args) => gc::run(&cli.global, args),
         Command::Images(args) => images::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
@@ -142,7 +154,8 @@ impl Global {
 
     /// Loads the plan of `stream` for one architecture.
     fn plan(&self, stream: &str, arch: Arch) -> Result<Plan> {
-        Ok(manifest::load(&self.manifests, stream, arch)?)
+        let variables = self.set.iter().cloned().collect();
+        Ok(manifest::load_with(&self.manifests, stream, arch, &variables)?)
     }
 
     /// The architecture asked for, or this machine's.
@@ -159,6 +172,11 @@ impl Global {
     fn json(&self) -> bool {
         self.format == Format::Json
     }
+}
+
+fn variable(text: &str) -> Result<(String, String)> {
+    let (name, value) = text.split_once('=').context("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Writes a result to standard output.

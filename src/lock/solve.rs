@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{
-    Action, Installed, LockedPackage, LockedRepo, Lockfile, installed, packages_digest, path, read, request_digest,
+    Action, Installed, LockedPackage, LockedRepo, Lockfile, installed, packages_digest, path, read,
+    request_digest,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Writes a stream of three layers for a snapshot of RPM repositories.
+#
+#   snapshot-stream.sh SNAPSHOT KEY MANIFESTS
+#
+# SNAPSHOT holds the repositories baseos, appstream and ose, and layers/{bootc,coreos,node}.packages, the
+# package specs of each layer, one per line. KEY is the public key they are signed with.
+set -eu
+snapshot=$(realpath "$1") key=$(realpath "$2") manifests=$3
+stream=$manifests/corpus
+mkdir -p "$stream"
+
+{
+    printf 'name = "corpus"\nopenshift = "4.19"\narches = ["x86_64"]\nlayers = ["bootc", "coreos", "node"]\n\n'
+    printf '[os]\nid = "rhel"\nname = "Red Hat Enterprise Linux"\nversion = "9.6"\n'
+    for repo in baseos appstream ose; do
+        printf '\n[repos.%s]\nbaseurl = "file://%s/%s"\ngpgkey = "file://%s"\n' "$repo" "$snapshot" "$repo" "$key"
+    done
+} > "$stream/stream.toml"
+
+for layer in bootc coreos node; do
+    {
+        printf 'docs = true\n\n[packages]\ninstall = [\n'
+        sed 's/.*/    "&",/' "$snapshot/layers/$layer.packages"
+        printf ']\n'
+    } > "$stream/$layer.toml"
+done

@@ -1,0 +1,151 @@
+//! The extracted files of a layer, on those of the layers below.
+//!
+//! ```text
+//! layers/KEY/             or a directory below tmp/ while it is made
+//!   tree/root/            the rootfs; of a derived layer only what it adds: an overlayfs upper directory
+//!   tree/stage/           packages unpacked ahead of their turn; gone when the layer is done
+//!   layer.json            what is below
+//! ```
+//!
+//! `root` and `stage` are in one overlay mount, so that moving a file from one to the other is a rename.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::digest::Digest;
+use crate::sandbox;
+use crate::store::{self, Store};
+
+/// What `layer.json` keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// Key of the extracted layer below; none for a complete tree.
+    below: Option<Digest>,
+}
+
+/// Opens the extracted layer `key` and all below it: their trees, top first; none if any is missing.
+pub fn open(store: &Store, key: &Digest) -> Result<Option<Vec<PathBuf>>> {
+    let mut trees = Vec::new();
+    let mut next = Some(*key);
+    while let Some(key) = next {
+        let dir = store.layer(&key);
+        let path = dir.join("layer.json");
+        let Ok(bytes) = fs::read(&path) else { return Ok(None) };
+        let record: Record =
+            serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+        trees.push(dir.join("tree"));
+        next = record.below;
+    }
+    Ok(Some(trees))
+}
+
+/// A tree being made. Dropped, it is unmounted and deleted.
+pub struct WorkTree {
+    dir: Option<TempDir>,
+    below: Vec<PathBuf>,
+    mounted: bool,
+}
+
+impl WorkTree {
+    /// Makes an empty tree on the trees `below`, top first.
+    pub fn new(store: &Store, below: &[PathBuf]) -> Result<Self> {
+        let dir = store.temp_dir("layer-")?;
+        for name in ["tree", "work", "mount"] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        }
+        let mut tree = Self { dir: Some(dir), below: below.to_vec(), mounted: false };
+        if !below.is_empty() {
+            let lower: Vec<&Path> = below.iter().map(PathBuf::as_path).collect();
+            sandbox::mount_overlay(&lower, &tree.path("tree"), &tree.path("work"), &tree.path("mount"))?;
+            tree.mounted = true;
+        }
+        Ok(tree)
+    }
+
+    /// Makes the directories that composing starts from.
+    pub fn prepare(&self) -> Result<()> {
+        for path in [self.root(), self.stage()] {
+            fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The rootfs, complete.
+    pub fn root(&self) -> PathBuf {
+        self.view().join("root")
+    }
+
+    /// Where packages are unpacked ahead of their turn.
+    pub fn stage(&self) -> PathBuf {
+        self.view().join("stage")
+    }
+
+    /// The layer's own files, to be read when nothing is mounted any more.
+    pub fn own(&self) -> PathBuf {
+        self.path("tree").join("root")
+    }
+
+    /// The files of the layers below, top first.
+    pub fn below(&self) -> Vec<PathBuf> {
+        self.below.iter().map(|tree| tree.join("root")).collect()
+    }
+
+    /// Ends the work on the rootfs.
+    pub fn unmount(&mut self) -> Result<()> {
+        fs::remove_dir_all(self.stage()).context("removing the staging directory")?;
+        if std::mem::take(&mut self.mounted) {
+            sandbox::unmount(&self.path("mount"))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the finished tree into the store under `key`.
+    pub fn persist(mut self, store: &Store, key: &Digest, below: Option<Digest>) -> Result<()> {
+        // `dir` is only taken here and in `keep`, which end the value
+        let Some(dir) = self.dir.take() else { return Ok(()) };
+        for name in ["work", "mount"] {
+            remove_tree(&dir.path().join(name))?;
+        }
+        store::write_atomically(&dir.path().join("layer.json"), &serde_json::to_vec(&Record { below })?)?;
+        let target = store.layer(key);
+        remove_tree(&target)?;
+        fs::rename(dir.keep(), &target).with_context(|| format!("moving the layer to {}", target.display()))
+    }
+
+    /// Leaves everything as it is, for somebody to look into; gives the directory.
+    pub fn keep(mut self) -> Option<PathBuf> {
+        self.dir.take().map(TempDir::keep)
+    }
+
+    fn view(&self) -> PathBuf {
+        self.path(if self.below.is_empty() { "tree" } else { "mount" })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.as_ref().map(|dir| dir.path().join(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for WorkTree {
+    fn drop(&mut self) {
+        if self.mounted {
+            // a mount left behind ends with strata's mount namespace
+            let _ = sandbox::unmount(&self.path("mount"));
+        }
+    }
+}
+
+/// Removes a directory tree that may not exist.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,46 @@
+//! strata against dnf on a snapshot of real packages: same packages, same tree.
+//!
+//! Not part of `just test`, for its size: `just test-corpus SNAPSHOT KEY` runs it.
+
+#[path = "parity/mod.rs"]
+mod parity;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+#[test]
+fn dnf_makes_the_same_tree() {
+    let path = |name: &str| PathBuf::from(env::var_os(name).unwrap_or_else(|| panic!("{name} is not set")));
+    let (snapshot, key) = (path("STRATA_CORPUS"), path("STRATA_CORPUS_KEY"));
+    let work = tempfile::Builder::new().prefix("strata-corpus-").tempdir_in("/var/tmp").unwrap();
+    let work = work.path();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    run(Command::new(source.join("benches/snapshot-stream.sh"))
+        .arg(&snapshot)
+        .arg(&key)
+        .arg(work.join("manifests")));
+    for command in ["lock", "build"] {
+        run(Command::new(env!("CARGO_BIN_EXE_strata"))
+            .args([command, "corpus"])
+            .current_dir(work)
+            .env("STRATA_STORE", work.join("store")));
+    }
+    let node = format!("oci:{}:corpus/node", work.join("store/images").display());
+    let layout = format!("oci:{}:node", work.join("layout").display());
+    run(Command::new("skopeo").args(["copy", "--quiet", &node, &layout]));
+    let image = format!("{}:node", work.join("layout").display());
+    run(Command::new("umoci").args(["unpack", "--image", &image]).arg(work.join("bundle")));
+    let ours = work.join("bundle/rootfs");
+    let theirs = parity::dnf_root(&snapshot, &key, work);
+    assert_eq!(parity::packages(&ours), parity::packages(&theirs));
+    let differences = parity::differences(&parity::tree(&ours), &parity::tree(&theirs));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let verified = parity::rpm(&ours, &["-Va"]);
+    assert_eq!(verified, parity::rpm(&theirs, &["-Va"]));
+}

@@ -1,0 +1,80 @@
+//! What a build makes, when it makes nothing, and that it makes the same for everybody.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::world::{Image, User, World, run};
+
+fn digests(images: &[Image]) -> Vec<&str> {
+    images.iter().map(|image| image.digest.as_str()).collect()
+}
+
+#[test]
+fn root_and_an_ordinary_user_make_the_same_images() {
+    let (root, expected) = World::built();
+    let ordinary = World::new(User::Ordinary);
+    ordinary.strata(&["lock", "demo"]);
+    for layer in ["bootc", "coreos", "node"] {
+        let lock = format!("lockfiles/demo/{layer}.{}.toml", std::env::consts::ARCH);
+        let [ours, theirs] = [root, &ordinary].map(|world| fs::read_to_string(world.path(&lock)).unwrap());
+        assert_eq!(ours, theirs);
+    }
+    let built = ordinary.build(&[]);
+    assert_eq!(built.iter().map(|i| i.layer.as_str()).collect::<Vec<_>>(), ["bootc", "coreos", "node"]);
+    assert!(built.iter().all(|image| !image.reused));
+    assert_eq!(digests(&built), digests(expected));
+}
+
+#[test]
+fn a_changed_package_costs_its_layer_and_few_blobs() {
+    let world = World::new(User::Root);
+    world.strata(&["lock", "demo"]);
+    let first = world.build(&[]);
+    let again = world.build(&[]);
+    assert!(again.iter().all(|image| image.reused), "{again:?}");
+    assert_eq!(digests(&first), digests(&again));
+
+    world.strata(&[
+        "--set",
+        "ose_snapshot=2025-02-10",
+        "lock",
+        "demo",
+        "node",
+        "--update-package",
+        "openshift-clients",
+    ]);
+    let third = world.build(&[]);
+    assert_eq!(third.iter().map(|image| image.reused).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(digests(&third)[..2], digests(&first)[..2]);
+    assert_ne!(third[2].digest, first[2].digest);
+
+    let blobs = |image: &Image| -> BTreeSet<String> {
+        let reference = format!("oci:{}@{}", world.path("store/images").display(), image.digest);
+        let manifest = run(Command::new("skopeo").args(["inspect", "--raw", &reference]));
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
+    };
+    let new = blobs(&third[2]).difference(&blobs(&first[2])).count();
+    assert!(
+        (1..=3).contains(&new),
+        "the package's chunk, the rpmdb and the metadata change, not {new} blobs"
+    );
+}
+
+#[test]
+fn offline_builds_need_neither_network_nor_repositories() {
+    let world = World::new(User::Root);
+    world.strata(&["lock", "demo"]);
+    let error = world.refused(&["build", "demo", "bootc", "--offline"], 1);
+    assert!(error.contains("strata fetch"), "{error}");
+    world.strata(&["fetch", "demo"]);
+    fs::rename(world.path("target/demo"), world.path("target/gone")).unwrap();
+    let mut isolated = Command::new("unshare");
+    isolated.args(["--net", "--"]).arg(world.path("strata")).args(["build", "demo", "bootc", "--offline"]);
+    isolated.current_dir(world.path("")).env("STRATA_STORE", world.path("store"));
+    run(&mut isolated);
+}

@@ -1,0 +1,15 @@
+//! The whole path on the demo stream: manifests, locks, builds, images, diffs, seen through the built program
+//! and through the tools of the field.
+//!
+//! Needs root, because it compares a build by root with one by an ordinary user, and strata's trees with
+//! those that rpm and dnf make as root.
+
+#[path = "../parity/mod.rs"]
+mod parity;
+
+mod builds;
+mod consumers;
+mod refusals;
+mod tour;
+mod trees;
+mod world;

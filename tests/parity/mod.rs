@@ -1,0 +1,170 @@
+//! The same packages installed by strata and by `dnf --installroot`: same packages, same tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+/// Where images keep the rpmdb.
+const RPMDB: &str = "/usr/lib/sysimage/rpm";
+
+/// Paths that are allowed to differ between strata's tree and dnf's, each with its reason. A path stands for
+/// itself and all that is below it.
+const EXCEPTIONS: [(&str, &str); 16] = [
+    ("/usr/lib/sysimage/rpm", "rpm's own database: compared by queries"),
+    ("/usr/share/openshift/base", "strata's package list"),
+    ("/usr/lib/os-release", "stamped with the image's version"),
+    ("/var/lib/dnf", "dnf's history"),
+    ("/var/cache", "caches are no content of an image"),
+    ("/var/log", "logs are no content of an image"),
+    ("/run", "runtime state is no content of an image"),
+    ("/tmp", "temporary files are no content of an image"),
+    ("/var/tmp", "temporary files are no content of an image"),
+    ("/etc/machine-id", "one machine's own: empty in an image"),
+    ("/etc/passwd-", "backup made by account tools"),
+    ("/etc/group-", "backup made by account tools"),
+    ("/etc/shadow-", "backup made by account tools"),
+    ("/etc/gshadow-", "backup made by account tools"),
+    ("/etc/.pwd.lock", "lock of account tools"),
+    ("/var/lib/rpm-state", "state of one transaction"),
+];
+
+/// What there is at a path; times are left out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Node {
+    kind: String,
+    mode: u32,
+    owner: (u32, u32),
+    /// Digest of a file, target of a link.
+    content: String,
+    capabilities: Option<Vec<u8>>,
+}
+
+/// The tree at `root`, by absolute path inside it, without the exceptions.
+pub fn tree(root: &Path) -> BTreeMap<String, Node> {
+    let mut nodes = BTreeMap::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let inside = format!("/{}", path.strip_prefix(root).unwrap().display());
+            if EXCEPTIONS.iter().any(|(e, _)| inside == *e || inside.starts_with(&format!("{e}/"))) {
+                continue;
+            }
+            let meta = fs::symlink_metadata(&path).unwrap();
+            if meta.is_dir() {
+                open.push(path.clone());
+            }
+            nodes.insert(inside, node(&path, &meta));
+        }
+    }
+    nodes
+}
+
+fn node(path: &Path, meta: &fs::Metadata) -> Node {
+    let file_type = meta.file_type();
+    let (kind, content) = if file_type.is_symlink() {
+        ("symlink", fs::read_link(path).unwrap().display().to_string())
+    } else if file_type.is_dir() {
+        ("directory", String::new())
+    } else if file_type.is_file() {
+        ("file", format!("{} {}", meta.len(), hex::encode(Sha256::digest(fs::read(path).unwrap()))))
+    } else if file_type.is_char_device() || file_type.is_block_device() {
+        ("device", meta.rdev().to_string())
+    } else {
+        ("other", String::new())
+    };
+    Node {
+        kind: kind.to_owned(),
+        mode: meta.mode() & 0o7777,
+        owner: (meta.uid(), meta.gid()),
+        content,
+        capabilities: capabilities(path),
+    }
+}
+
+fn capabilities(path: &Path) -> Option<Vec<u8>> {
+    let mut value = [0; 64];
+    let len = rustix::fs::lgetxattr(path, "security.capability", &mut value[..]).ok()?;
+    Some(value[..len].to_vec())
+}
+
+/// What is different, a line each; empty when nothing is.
+pub fn differences(strata: &BTreeMap<String, Node>, peer: &BTreeMap<String, Node>) -> Vec<String> {
+    let paths: BTreeSet<&String> = strata.keys().chain(peer.keys()).collect();
+    let line = |path: &String| match (strata.get(path), peer.get(path)) {
+        (Some(ours), Some(theirs)) if ours == theirs => None,
+        (Some(ours), Some(theirs)) => Some(format!("{path}: {ours:?} here, {theirs:?} there")),
+        (Some(ours), None) => Some(format!("{path}: only here: {ours:?}")),
+        (None, theirs) => Some(format!("{path}: only there: {theirs:?}")),
+    };
+    paths.into_iter().filter_map(line).collect()
+}
+
+/// `rpm` on a rootfs, with nothing of the host's configuration.
+pub fn rpm(root: &Path, args: &[&str]) -> String {
+    let output = Command::new("rpm")
+        .args(["--root"])
+        .arg(root)
+        .args(["--define", &format!("_dbpath {RPMDB}")])
+        .args(args)
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Sorted NEVRAs of a rootfs's rpmdb, the keys of repositories left out.
+pub fn packages(root: &Path) -> Vec<String> {
+    let list = rpm(root, &["-qa", "--qf", "%{NAME}-%{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}\\n"]);
+    let mut packages: Vec<String> =
+        list.lines().filter(|line| !line.starts_with("gpg-pubkey-")).map(str::to_owned).collect();
+    packages.sort();
+    packages
+}
+
+/// A rootfs with the layers of a snapshot, installed by dnf one on top of the other.
+///
+/// `snapshot` and `key` are as `benches/snapshot-stream.sh` takes them.
+pub fn dnf_root(snapshot: &Path, key: &Path, work: &Path) -> PathBuf {
+    let home = work.join("dnf-home");
+    fs::create_dir_all(&home).unwrap();
+    // Debian's rpm keeps its database in the home directory; images keep it in /usr
+    fs::write(
+        home.join(".rpmmacros"),
+        format!("%_dbpath {RPMDB}\n%_build_id_links none\n%_db_backend sqlite\n"),
+    )
+    .unwrap();
+    let mut config = String::from(
+        "[main]\ngpgcheck=1\nbest=1\ninstall_weak_deps=0\nkeepcache=0\nplugins=0\nreposdir=/nonexistent\n\
+         varsdir=/nonexistent\nmodule_platform_id=platform:el9\nzchunk=0\n",
+    );
+    for repo in ["baseos", "appstream", "ose"] {
+        config += &format!(
+            "[{repo}]\nname={repo}\nbaseurl=file://{}/{repo}\ngpgkey=file://{}\n",
+            snapshot.display(),
+            key.display()
+        );
+    }
+    fs::write(work.join("dnf.conf"), config).unwrap();
+    let root = work.join("dnf-root");
+    for layer in ["bootc", "coreos", "node"] {
+        let specs = fs::read_to_string(snapshot.join(format!("layers/{layer}.packages"))).unwrap();
+        let output = Command::new("dnf")
+            .args(["-q", "-y", "--noplugins", "--releasever=9", "-c"])
+            .arg(work.join("dnf.conf"))
+            .arg("--installroot")
+            .arg(&root)
+            .arg("install")
+            .args(specs.lines())
+            .env("HOME", &home)
+            .env("LANG", "C.UTF-8")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "dnf: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    root
+}
