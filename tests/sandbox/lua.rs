@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use strata::install::macros::Macros;
-use strata::install::script::{Runner, ScriptCall, ScriptRunner};
+use strata::install::script::Runner;
+use strata::install::{ScriptCall, ScriptRunner};
 use strata::package::header::{Phase, Scriptlet};
 use strata::package::{Evr, Nevra};
 use strata::sandbox::{Outcome, Sandbox};
