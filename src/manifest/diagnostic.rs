@@ -6,11 +6,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-    ThemeCharacters, ThemeStyles,
-};
-
 use crate::plan::Origin;
 
 /// A range of bytes in a [`Source`].
@@ -33,16 +28,54 @@ pub struct Place {
     pub span: Span,
 }
 
+/// Of a long line, the characters shown in front of the offending text, of it, and after it.
+const MAX_SHOWN: usize = 100;
+
+impl Place {
+    /// Draws the line, or the first of several, with the offending text underlined.
+    fn render(&self, color: bool) -> String {
+        let (blue, red, off) = if color { ("\x1b[34m", "\x1b[31m", "\x1b[0m") } else { ("", "", "") };
+        let (text, Span { start, end }) = (self.source.text(), self.span);
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let column = 1 + text[line_start..start].chars().count();
+        let end = end.min(line_end);
+        let before: String = tail(&shown(&text[line_start..start])).collect();
+        let [marked, after] = [start..end, end..line_end]
+            .map(|part| shown(&text[part]).chars().take(MAX_SHOWN).collect::<String>());
+        let origin = self.source.origin(start);
+        let (line, margin) = (origin.line, " ".repeat(origin.line.to_string().len()));
+        let indent = " ".repeat(before.chars().count());
+        let underline = "^".repeat(marked.chars().count().max(1));
+        format!(
+            "{margin}{blue}-->{off} {origin}:{column}\n\
+             {margin} {blue}|{off}\n\
+             {blue}{line} |{off} {}\n\
+             {margin} {blue}|{off} {indent}{red}{underline}{off}\n",
+            format!("{before}{marked}{after}").trim_end()
+        )
+    }
+}
+
+fn tail(text: &str) -> impl Iterator<Item = char> {
+    text.chars().skip(text.chars().count().saturating_sub(MAX_SHOWN))
+}
+
+/// A line as a terminal can show it, a column per character.
+fn shown(line: &str) -> String {
+    line.replace('\t', "    ").replace(|c: char| c.is_control(), " ")
+}
+
 /// The text of one manifest.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
-    text: NamedSource<String>,
+    text: String,
 }
 
 impl Source {
     pub fn new(path: &Path, text: String) -> Self {
-        Self { path: path.to_owned(), text: NamedSource::new(path.display().to_string(), text) }
+        Self { path: path.to_owned(), text }
     }
 
     pub fn path(&self) -> &Path {
@@ -55,12 +88,11 @@ impl Source {
     }
 
     pub fn text(&self) -> &str {
-        self.text.inner()
+        &self.text
     }
 
     pub fn origin(&self, at: usize) -> Origin {
-        let before = &self.text().as_bytes()[..at.min(self.text().len())];
-        Origin { file: self.path.clone(), line: 1 + before.iter().filter(|&&b| b == b'\n').count() }
+        Origin { file: self.path.clone(), line: 1 + self.text[..at].matches('\n').count() }
     }
 }
 
@@ -107,7 +139,7 @@ pub struct Fault {
     pub objection: Objection,
 }
 
-/// One mistake, the text around it drawn by miette.
+/// One mistake.
 #[derive(Debug)]
 pub struct Mistake {
     objection: Objection,
@@ -120,30 +152,17 @@ impl Mistake {
         Self { objection: objection.into(), place: place.into() }
     }
 
-    /// Draws the mistake as [`crate::cli`] draws errors, with the text it is in; without colour in plain ASCII.
+    /// Draws the mistake as [`crate::cli`] draws errors, and the line it is in.
     pub fn render(&self, color: bool) -> String {
         let (red, bold, off) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
         let mut text = format!("{red}error:{off} {bold}{}{off}\n", self.objection.message);
-        text += &self.snippet(color);
+        if let Some(place) = &self.place {
+            text += &place.render(color);
+        }
         if let Some(hint) = &self.objection.hint {
             text += &format!("  hint: {hint}\n");
         }
         text
-    }
-
-    fn snippet(&self, color: bool) -> String {
-        let (characters, styles) = match color {
-            true => (ThemeCharacters::unicode(), ThemeStyles::ansi()),
-            false => (ThemeCharacters::ascii(), ThemeStyles::none()),
-        };
-        let mut report = String::new();
-        // writing to a string does not fail, and spans are within their source
-        let _ = GraphicalReportHandler::new_themed(GraphicalTheme { characters, styles })
-            .with_wrap_lines(false)
-            .without_syntax_highlighting()
-            .render_report(&mut report, self);
-        // the first line is the message
-        report.lines().skip(1).map(|line| line.trim_end().to_owned() + "\n").collect()
     }
 
     fn order(&self) -> (Option<(&Path, Span)>, &str) {
@@ -165,17 +184,6 @@ impl fmt::Display for Mistake {
 }
 
 impl std::error::Error for Mistake {}
-
-impl Diagnostic for Mistake {
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.place.as_ref().map(|place| &place.source.text as _)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let Span { start, end } = self.place.as_ref()?.span;
-        Some(Box::new(std::iter::once(LabeledSpan::underline(start..end))))
-    }
-}
 
 /// Where mistakes are gathered, so that one run tells them all.
 #[derive(Default)]

@@ -19,8 +19,9 @@ pub fn open(path: &Path) -> std::io::Result<Arc<Source>> {
 pub fn parse<'a>(source: &'a Arc<Source>, mistakes: &Mistakes) -> Option<DeTable<'a>> {
     let (document, errors) = DeTable::parse_recoverable(source.text());
     for error in &errors {
-        let span = error.span().unwrap_or(0..0).into();
-        let place = Place { source: Arc::clone(source), span };
+        // a span that is none of this text would panic when the mistake is drawn
+        let span = error.span().filter(|span| source.text().get(span.clone()).is_some()).unwrap_or(0..0);
+        let place = Place { source: Arc::clone(source), span: span.into() };
         mistakes.push(Mistake::new(error.message(), place));
     }
     errors.is_empty().then(|| document.into_inner())

@@ -33,55 +33,45 @@ from = "scratch"
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: unknown key `form`
-   ,-[manifests/demo/top.toml:1:1]
- 1 | form = "base"
-   : ^^^^
- 2 | weak_deps = true
-   `----
+ --> manifests/demo/top.toml:1:1
+  |
+1 | form = "base"
+  | ^^^^
   hint: did you mean `from`?
 
 error: unknown key `weak_deps`
-   ,-[manifests/demo/top.toml:2:1]
- 1 | form = "base"
- 2 | weak_deps = true
-   : ^^^^^^^^^
- 3 |
-   `----
+ --> manifests/demo/top.toml:2:1
+  |
+2 | weak_deps = true
+  | ^^^^^^^^^
   hint: did you mean `weak-deps`?
 
 error: unknown key `instal` of `packages`
-   ,-[manifests/demo/top.toml:5:1]
- 4 | [packages]
- 5 | instal = ["bash"]
-   : ^^^^^^
- 6 | repos = ["ose"]
-   `----
+ --> manifests/demo/top.toml:5:1
+  |
+5 | instal = ["bash"]
+  | ^^^^^^
   hint: did you mean `install`?
 
 error: unknown key `kargs` of `packages`
-   ,-[manifests/demo/top.toml:7:1]
- 6 | repos = ["ose"]
- 7 | kargs = ["quiet"]
-   : ^^^^^
- 8 |
-   `----
+ --> manifests/demo/top.toml:7:1
+  |
+7 | kargs = ["quiet"]
+  | ^^^^^
   hint: it belongs to the file: write it above the first [table]
 
 error: unknown key `x86-64` of `packages`
-    ,-[manifests/demo/top.toml:9:11]
-  8 |
-  9 | [packages.x86-64]
-    :           ^^^^^^
- 10 | install = ["microcode_ctl"]
-    `----
+ --> manifests/demo/top.toml:9:11
+  |
+9 | [packages.x86-64]
+  |           ^^^^^^
   hint: did you mean `x86_64`?
 
 error: unknown key `from` of `when`
-    ,-[manifests/demo/top.toml:14:1]
- 13 | if = "true"
- 14 | from = "scratch"
-    : ^^^^
-    `----
+  --> manifests/demo/top.toml:14:1
+   |
+14 | from = "scratch"
+   | ^^^^
   hint: it may stand only in the layer's own file
 "#);
 }
@@ -112,81 +102,65 @@ gid = -1
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `docs` is a string, expected true or false
-   ,-[manifests/demo/top.toml:1:8]
- 1 | docs = "yes"
-   :        ^^^^^
- 2 | kargs = "quiet"
-   `----
+ --> manifests/demo/top.toml:1:8
+  |
+1 | docs = "yes"
+  |        ^^^^^
 
 error: `kargs` is a string, expected a list of strings
-   ,-[manifests/demo/top.toml:2:9]
- 1 | docs = "yes"
- 2 | kargs = "quiet"
-   :         ^^^^^^^
- 3 | packages = ["bash"]
-   `----
+ --> manifests/demo/top.toml:2:9
+  |
+2 | kargs = "quiet"
+  |         ^^^^^^^
   hint: put it in brackets: ["quiet"]
 
 error: `packages` is a list, expected a table
-   ,-[manifests/demo/top.toml:3:12]
- 2 | kargs = "quiet"
- 3 | packages = ["bash"]
-   :            ^^^^^^^^
- 4 | unit = { enable = [] }
-   `----
+ --> manifests/demo/top.toml:3:12
+  |
+3 | packages = ["bash"]
+  |            ^^^^^^^^
   hint: write `[packages]` with single brackets
 
 error: unknown key `unit`
-   ,-[manifests/demo/top.toml:4:1]
- 3 | packages = ["bash"]
- 4 | unit = { enable = [] }
-   : ^^^^
- 5 |
-   `----
+ --> manifests/demo/top.toml:4:1
+  |
+4 | unit = { enable = [] }
+  | ^^^^
   hint: did you mean `units`?
 
 error: `file` is a table, expected a list of tables
-   ,-[manifests/demo/top.toml:6:1]
- 5 |
- 6 | [file]
-   : ^^^^^^
- 7 | path = "/etc/motd"
-   `----
+ --> manifests/demo/top.toml:6:1
+  |
+6 | [file]
+  | ^^^^^^
   hint: write `[[file]]` with double brackets
 
 error: `units` is a list, expected a table
-    ,-[manifests/demo/top.toml:9:1]
-  8 |
-  9 | [[units]]
-    : ^^^^^^^^^
- 10 | enable = ["crio.service"]
-    `----
+ --> manifests/demo/top.toml:9:1
+  |
+9 | [[units]]
+  | ^^^^^^^^^
   hint: write `[units]` with single brackets
 
 error: `cmd` is an integer, expected a string
-    ,-[manifests/demo/top.toml:13:22]
- 12 | [image]
- 13 | cmd = ["/sbin/init", 3]
-    :                      ^
- 14 | name = true
-    `----
+  --> manifests/demo/top.toml:13:22
+   |
+13 | cmd = ["/sbin/init", 3]
+   |                      ^
   hint: put it in quotes: "3"
 
 error: `name` is a boolean, expected a string
-    ,-[manifests/demo/top.toml:14:8]
- 13 | cmd = ["/sbin/init", 3]
- 14 | name = true
-    :        ^^^^
- 15 |
-    `----
+  --> manifests/demo/top.toml:14:8
+   |
+14 | name = true
+   |        ^^^^
   hint: put it in quotes: "true"
 
 error: `gid` is out of range
-    ,-[manifests/demo/top.toml:18:7]
- 17 | name = "users"
- 18 | gid = -1
-    :       ^^
-    `----
+  --> manifests/demo/top.toml:18:7
+   |
+18 | gid = -1
+   |       ^^
 "#);
 }
 
@@ -201,18 +175,16 @@ remove = ["nano" "vi"]
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: unclosed table, expected `]`
-   ,-[manifests/demo/top.toml:1:10]
- 1 | [packages
-   :          ^
- 2 | install = ["bash"]
-   `----
+ --> manifests/demo/top.toml:1:10
+  |
+1 | [packages
+  |          ^
 
 error: missing comma between array elements, expected `,`
-   ,-[manifests/demo/top.toml:3:18]
- 2 | install = ["bash"]
- 3 | remove = ["nano" "vi"]
-   :                  ^
-   `----
+ --> manifests/demo/top.toml:3:18
+  |
+3 | remove = ["nano" "vi"]
+  |                  ^
 "#);
 }
 
@@ -227,15 +199,13 @@ error: there is no stream `dmeo` in manifests
 
 #[test]
 fn missing_layer_manifest() {
-    let tree = Tree::new(&[("demo/stream.toml", &STREAM.replace("\"top\"", "\"tpo\""))]);
+    let tree = Tree::new(&[("demo/stream.toml", &STREAM.replace("top", "tpo"))]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: layer `tpo` has no manifest: reading manifests/demo/tpo.toml: No such file or directory (os error 2)
-   ,-[manifests/demo/stream.toml:2:19]
- 1 | arches = ["x86_64", "aarch64"]
- 2 | layers = ["base", "tpo"]
-   :                   ^^^^^
- 3 |
-   `----
+ --> manifests/demo/stream.toml:2:19
+  |
+2 | layers = ["base", "tpo"]
+  |                   ^^^^^
   hint: did you mean `top.toml`?
 "#);
 }
@@ -252,17 +222,17 @@ fn missing_include() {
     ]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: there is no file manifests/demo/comon.toml, nor manifests/shared/comon.toml
-   ,-[manifests/demo/top.toml:1:12]
- 1 | include = ["comon.toml", "x/other.toml"]
-   :            ^^^^^^^^^^^^
-   `----
+ --> manifests/demo/top.toml:1:12
+  |
+1 | include = ["comon.toml", "x/other.toml"]
+  |            ^^^^^^^^^^^^
   hint: did you mean `common.toml`?
 
 error: there is no file manifests/demo/x/other.toml, nor manifests/shared/x/other.toml
-   ,-[manifests/demo/top.toml:1:26]
- 1 | include = ["comon.toml", "x/other.toml"]
-   :                          ^^^^^^^^^^^^^^
-   `----
+ --> manifests/demo/top.toml:1:26
+  |
+1 | include = ["comon.toml", "x/other.toml"]
+  |                          ^^^^^^^^^^^^^^
 "#);
 }
 
@@ -289,10 +259,10 @@ include = ["../shared/b.toml"]
     ]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `../demo/a.toml` includes itself
-   ,-[manifests/shared/b.toml:1:11]
- 1 | include = "../demo/a.toml"
-   :           ^^^^^^^^^^^^^^^^
-   `----
+ --> manifests/shared/b.toml:1:11
+  |
+1 | include = "../demo/a.toml"
+  |           ^^^^^^^^^^^^^^^^
   hint: manifests/demo/a.toml includes manifests/shared/b.toml includes manifests/demo/a.toml
 "#);
 }
@@ -314,55 +284,45 @@ labels = { version = "${os.verson}" }
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: unknown layer `bsae`
-   ,-[manifests/demo/top.toml:1:8]
- 1 | from = "bsae"
-   :        ^^^^^^
- 2 | include = "packages-$flavour.toml"
-   `----
+ --> manifests/demo/top.toml:1:8
+  |
+1 | from = "bsae"
+  |        ^^^^^^
   hint: did you mean `base`?
 
 error: unknown variable `flavour`
-   ,-[manifests/demo/top.toml:2:21]
- 1 | from = "bsae"
- 2 | include = "packages-$flavour.toml"
-   :                     ^^^^^^^^
- 3 |
-   `----
+ --> manifests/demo/top.toml:2:21
+  |
+2 | include = "packages-$flavour.toml"
+  |                     ^^^^^^^^
   hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `stream`
 
 error: unknown repository `base-os`
-   ,-[manifests/demo/top.toml:5:10]
- 4 | [packages]
- 5 | repos = ["base-os"]
-   :          ^^^^^^^^^
- 6 | install = ["kernel-$rach", "cost-5$"]
-   `----
+ --> manifests/demo/top.toml:5:10
+  |
+5 | repos = ["base-os"]
+  |          ^^^^^^^^^
   hint: did you mean `baseos`?
 
 error: unknown variable `rach`
-   ,-[manifests/demo/top.toml:6:20]
- 5 | repos = ["base-os"]
- 6 | install = ["kernel-$rach", "cost-5$"]
-   :                    ^^^^^
- 7 |
-   `----
+ --> manifests/demo/top.toml:6:20
+  |
+6 | install = ["kernel-$rach", "cost-5$"]
+  |                    ^^^^^
   hint: did you mean `arch`?
 
 error: `$` is not followed by a variable's name
-   ,-[manifests/demo/top.toml:6:35]
- 5 | repos = ["base-os"]
- 6 | install = ["kernel-$rach", "cost-5$"]
-   :                                   ^
- 7 |
-   `----
+ --> manifests/demo/top.toml:6:35
+  |
+6 | install = ["kernel-$rach", "cost-5$"]
+  |                                   ^
   hint: write `$name`, `${name}`, or `$$` for a dollar sign
 
 error: unknown variable `os.verson`
-   ,-[manifests/demo/top.toml:9:23]
- 8 | [image]
- 9 | labels = { version = "${os.verson}" }
-   :                       ^^^^^^^^^^^^
-   `----
+ --> manifests/demo/top.toml:9:23
+  |
+9 | labels = { version = "${os.verson}" }
+  |                       ^^^^^^^^^^^^
   hint: did you mean `os.version`?
 "#);
 }
@@ -383,10 +343,10 @@ fn layer_cycle() {
     ]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: layer `base` is built from itself
-   ,-[manifests/demo/base.toml:1:8]
- 1 | from = "top"
-   :        ^^^^^
-   `----
+ --> manifests/demo/base.toml:1:8
+  |
+1 | from = "top"
+  |        ^^^^^
   hint: base is built from top is built from base
 "#);
 }
@@ -407,17 +367,17 @@ fn unpinned_image() {
     ]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `quay.io/centos-bootc/centos-bootc:stream10` names no transport
-   ,-[manifests/demo/base.toml:1:8]
- 1 | from = "quay.io/centos-bootc/centos-bootc:stream10"
-   :        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-   `----
+ --> manifests/demo/base.toml:1:8
+  |
+1 | from = "quay.io/centos-bootc/centos-bootc:stream10"
+  |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   hint: write `docker://quay.io/centos-bootc/centos-bootc:stream10`
 
 error: `docker://quay.io/centos-bootc/centos-bootc:stream10` is not pinned by digest
-   ,-[manifests/demo/top.toml:1:8]
- 1 | from = "docker://quay.io/centos-bootc/centos-bootc:stream10"
-   :        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-   `----
+ --> manifests/demo/top.toml:1:8
+  |
+1 | from = "docker://quay.io/centos-bootc/centos-bootc:stream10"
+  |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   hint: `skopeo inspect --format '{{.Digest}}' IMAGE` prints it; append `@sha256:...`
 "#);
 }
@@ -450,38 +410,31 @@ mask = ["crio.service"]
     ]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `nano*` is excluded, but `nano` is installed
-   ,-[manifests/demo/top.toml:4:12]
- 3 | [packages]
- 4 | exclude = ["nano*"]
-   :            ^^^^^^^
- 5 | install = ["vim", "a b"]
-   `----
+ --> manifests/demo/top.toml:4:12
+  |
+4 | exclude = ["nano*"]
+  |            ^^^^^^^
   hint: installed at manifests/demo/common.toml:2
 
 error: `vim` is both installed and removed
-   ,-[manifests/demo/top.toml:5:12]
- 4 | exclude = ["nano*"]
- 5 | install = ["vim", "a b"]
-   :            ^^^^^
- 6 |
-   `----
+ --> manifests/demo/top.toml:5:12
+  |
+5 | install = ["vim", "a b"]
+  |            ^^^^^
   hint: removed at manifests/demo/common.toml:3
 
 error: `a b` is not one package
-   ,-[manifests/demo/top.toml:5:19]
- 4 | exclude = ["nano*"]
- 5 | install = ["vim", "a b"]
-   :                   ^^^^^
- 6 |
-   `----
+ --> manifests/demo/top.toml:5:19
+  |
+5 | install = ["vim", "a b"]
+  |                   ^^^^^
   hint: put each package in a string of its own
 
 error: `crio.service` is both enabled and masked
-   ,-[manifests/demo/top.toml:8:11]
- 7 | [units]
- 8 | enable = ["crio.service"]
-   :           ^^^^^^^^^^^^^^
-   `----
+ --> manifests/demo/top.toml:8:11
+  |
+8 | enable = ["crio.service"]
+  |           ^^^^^^^^^^^^^^
   hint: masked at manifests/demo/common.toml:6
 "#);
 }
@@ -519,62 +472,49 @@ until = 2025-03-31
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `override` lacks the key `reason`
-   ,-[manifests/demo/top.toml:1:1]
- 1 | [[override]]
-   : ^^^^^^^^^^^^
- 2 | package = "openssl"
-   `----
+ --> manifests/demo/top.toml:1:1
+  |
+1 | [[override]]
+  | ^^^^^^^^^^^^
 
 error: `x:3.2-1` is not an EVR ([epoch:]version-release): the epoch is not a number
-   ,-[manifests/demo/top.toml:3:11]
- 2 | package = "openssl"
- 3 | version = "x:3.2-1"
-   :           ^^^^^^^^^
- 4 | kind = "fasttrack"
-   `----
+ --> manifests/demo/top.toml:3:11
+  |
+3 | version = "x:3.2-1"
+  |           ^^^^^^^^^
 
 error: unknown kind of override `fasttrack`
-   ,-[manifests/demo/top.toml:4:8]
- 3 | version = "x:3.2-1"
- 4 | kind = "fasttrack"
-   :        ^^^^^^^^^^^
- 5 | until = "next week"
-   `----
+ --> manifests/demo/top.toml:4:8
+  |
+4 | kind = "fasttrack"
+  |        ^^^^^^^^^^^
   hint: did you mean `fast-track`?
 
 error: `next week` is not a date
-   ,-[manifests/demo/top.toml:5:9]
- 4 | kind = "fasttrack"
- 5 | until = "next week"
-   :         ^^^^^^^^^^^
- 6 |
-   `----
+ --> manifests/demo/top.toml:5:9
+  |
+5 | until = "next week"
+  |         ^^^^^^^^^^^
   hint: write year, month and day: 2025-03-31
 
 error: the override has both `version` and `file`
-    ,-[manifests/demo/top.toml:13:1]
- 12 |
- 13 | [[override]]
-    : ^^^^^^^^^^^^
- 14 | package = "bash"
-    `----
+  --> manifests/demo/top.toml:13:1
+   |
+13 | [[override]]
+   | ^^^^^^^^^^^^
   hint: keep one of them
 
 error: `reason` is empty
-    ,-[manifests/demo/top.toml:18:10]
- 17 | kind = "pin"
- 18 | reason = " "
-    :          ^^^
- 19 |
-    `----
+  --> manifests/demo/top.toml:18:10
+   |
+18 | reason = " "
+   |          ^^^
 
 error: `bash` is overridden twice
-    ,-[manifests/demo/top.toml:20:1]
- 19 |
- 20 | [[override]]
-    : ^^^^^^^^^^^^
- 21 | package = "bash"
-    `----
+  --> manifests/demo/top.toml:20:1
+   |
+20 | [[override]]
+   | ^^^^^^^^^^^^
   hint: the other one is at manifests/demo/top.toml:7
 "#);
 }
@@ -584,11 +524,10 @@ fn unknown_arch() {
     let tree = Tree::new(&[("demo/stream.toml", &STREAM.replace("aarch64", "amd64"))]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: unknown architecture `amd64`
-   ,-[manifests/demo/stream.toml:1:21]
- 1 | arches = ["x86_64", "amd64"]
-   :                     ^^^^^^^
- 2 | layers = ["base", "top"]
-   `----
+ --> manifests/demo/stream.toml:1:21
+  |
+1 | arches = ["x86_64", "amd64"]
+  |                     ^^^^^^^
   hint: did you mean `x86_64`?
 "#);
 }
@@ -598,11 +537,10 @@ fn arch_of_another_stream() {
     let tree = Tree::new(&[]);
     insta::assert_snapshot!(tree.refusal("demo", "s390x"), @r#"
 error: the stream is not composed for s390x
-   ,-[manifests/demo/stream.toml:1:10]
- 1 | arches = ["x86_64", "aarch64"]
-   :          ^^^^^^^^^^^^^^^^^^^^^
- 2 | layers = ["base", "top"]
-   `----
+ --> manifests/demo/stream.toml:1:10
+  |
+1 | arches = ["x86_64", "aarch64"]
+  |          ^^^^^^^^^^^^^^^^^^^^^
   hint: add "s390x", or ask for another architecture with --arch
 "#);
 }
@@ -653,107 +591,85 @@ path = "/etc/[x"
     ]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: there is no directory manifests/demo/overlays
-   ,-[manifests/demo/top.toml:1:11]
- 1 | overlay = "overlays"
-   :           ^^^^^^^^^^
- 2 |
-   `----
+ --> manifests/demo/top.toml:1:11
+  |
+1 | overlay = "overlays"
+  |           ^^^^^^^^^^
   hint: did you mean `overlay`?
 
 error: `etc/motd` is not an absolute path
-   ,-[manifests/demo/top.toml:4:8]
- 3 | [[file]]
- 4 | path = "etc/motd"
-   :        ^^^^^^^^^^
- 5 | content = ""
-   `----
+ --> manifests/demo/top.toml:4:8
+  |
+4 | path = "etc/motd"
+  |        ^^^^^^^^^^
   hint: write `/etc/motd`
 
 error: `/etc/../root/x` has `..`
-   ,-[manifests/demo/top.toml:8:8]
- 7 | [[file]]
- 8 | path = "/etc/../root/x"
-   :        ^^^^^^^^^^^^^^^^
- 9 | source = "nothing.conf"
-   `----
+ --> manifests/demo/top.toml:8:8
+  |
+8 | path = "/etc/../root/x"
+  |        ^^^^^^^^^^^^^^^^
   hint: write the path straight
 
 error: there is no file manifests/demo/nothing.conf
-    ,-[manifests/demo/top.toml:9:10]
-  8 | path = "/etc/../root/x"
-  9 | source = "nothing.conf"
-    :          ^^^^^^^^^^^^^^
- 10 |
-    `----
+ --> manifests/demo/top.toml:9:10
+  |
+9 | source = "nothing.conf"
+  |          ^^^^^^^^^^^^^^
 
 error: the file's content is given more than once
-    ,-[manifests/demo/top.toml:11:1]
- 10 |
- 11 | [[file]]
-    : ^^^^^^^^
- 12 | path = "/etc/motd"
-    `----
+  --> manifests/demo/top.toml:11:1
+   |
+11 | [[file]]
+   | ^^^^^^^^
   hint: keep one of `content`, `source` and `append`
 
 error: `mode` is an integer, expected a string
-    ,-[manifests/demo/top.toml:15:8]
- 14 | append = ""
- 15 | mode = 644
-    :        ^^^
- 16 |
-    `----
+  --> manifests/demo/top.toml:15:8
+   |
+15 | mode = 644
+   |        ^^^
   hint: put it in quotes: "644"
 
 error: `0999` is not a file mode
-    ,-[manifests/demo/top.toml:20:8]
- 19 | content = "a"
- 20 | mode = "0999"
-    :        ^^^^^^
- 21 | user = "a:b"
-    `----
+  --> manifests/demo/top.toml:20:8
+   |
+20 | mode = "0999"
+   |        ^^^^^^
   hint: write three or four octal digits, such as "0644"
 
 error: `a:b` cannot be the name of a user or group
-    ,-[manifests/demo/top.toml:21:8]
- 20 | mode = "0999"
- 21 | user = "a:b"
-    :        ^^^^^
- 22 |
-    `----
+  --> manifests/demo/top.toml:21:8
+   |
+21 | user = "a:b"
+   |        ^^^^^
   hint: at most 32 letters, digits, `_`, `-` and `.`, beginning with a letter or `_`
 
 error: `/etc/issue` is written twice
-    ,-[manifests/demo/top.toml:27:1]
- 26 |
- 27 | [[file]]
-    : ^^^^^^^^
- 28 | path = "/etc/issue"
-    `----
+  --> manifests/demo/top.toml:27:1
+   |
+27 | [[file]]
+   | ^^^^^^^^
   hint: the other one is at manifests/demo/top.toml:23
 
 error: `symlink` lacks the key `target`
-    ,-[manifests/demo/top.toml:31:1]
- 30 |
- 31 | [[symlink]]
-    : ^^^^^^^^^^^
- 32 | path = "/a/./b"
-    `----
+  --> manifests/demo/top.toml:31:1
+   |
+31 | [[symlink]]
+   | ^^^^^^^^^^^
 
 error: `/a/./b` has `.`
-    ,-[manifests/demo/top.toml:32:8]
- 31 | [[symlink]]
- 32 | path = "/a/./b"
-    :        ^^^^^^^^
- 33 |
-    `----
+  --> manifests/demo/top.toml:32:8
+   |
+32 | path = "/a/./b"
+   |        ^^^^^^^^
   hint: write the path straight
 
 error: `/etc/[x` is not a glob: unclosed character class; missing ']'
-    ,-[manifests/demo/top.toml:35:8]
- 34 | [[remove]]
- 35 | path = "/etc/[x"
-    :        ^^^^^^^^^
-    `----
+  --> manifests/demo/top.toml:35:8
+   |
+35 | path = "/etc/[x"
+   |        ^^^^^^^^^
 "#);
 }
 
@@ -768,36 +684,29 @@ default-target = "multi-user.service"
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `crio` is not the full name of a unit
-   ,-[manifests/demo/top.toml:2:11]
- 1 | [units]
- 2 | enable = ["crio", "a b.service", ""]
-   :           ^^^^^^
- 3 | default-target = "multi-user.service"
-   `----
+ --> manifests/demo/top.toml:2:11
+  |
+2 | enable = ["crio", "a b.service", ""]
+  |           ^^^^^^
   hint: did you mean `crio.service`?
 
 error: `a b.service` has a character that unit names cannot have
-   ,-[manifests/demo/top.toml:2:19]
- 1 | [units]
- 2 | enable = ["crio", "a b.service", ""]
-   :                   ^^^^^^^^^^^^^
- 3 | default-target = "multi-user.service"
-   `----
+ --> manifests/demo/top.toml:2:19
+  |
+2 | enable = ["crio", "a b.service", ""]
+  |                   ^^^^^^^^^^^^^
 
 error: `enable` is empty
-   ,-[manifests/demo/top.toml:2:34]
- 1 | [units]
- 2 | enable = ["crio", "a b.service", ""]
-   :                                  ^^
- 3 | default-target = "multi-user.service"
-   `----
+ --> manifests/demo/top.toml:2:34
+  |
+2 | enable = ["crio", "a b.service", ""]
+  |                                  ^^
 
 error: `multi-user.service` is not a target
-   ,-[manifests/demo/top.toml:3:18]
- 2 | enable = ["crio", "a b.service", ""]
- 3 | default-target = "multi-user.service"
-   :                  ^^^^^^^^^^^^^^^^^^^^
-   `----
+ --> manifests/demo/top.toml:3:18
+  |
+3 | default-target = "multi-user.service"
+  |                  ^^^^^^^^^^^^^^^^^^^^
 "#);
 }
 
@@ -827,70 +736,56 @@ variant = "coreos"
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `quiet splash` is more than one kernel argument
-   ,-[manifests/demo/top.toml:1:10]
- 1 | kargs = ["quiet splash"]
-   :          ^^^^^^^^^^^^^^
- 2 |
-   `----
+ --> manifests/demo/top.toml:1:10
+  |
+1 | kargs = ["quiet splash"]
+  |          ^^^^^^^^^^^^^^
   hint: put each argument in a string of its own
 
 error: `open vswitch` cannot be the name of a user or group
-   ,-[manifests/demo/top.toml:4:8]
- 3 | [[user]]
- 4 | name = "open vswitch"
-   :        ^^^^^^^^^^^^^^
- 5 | uid = 4294967296
-   `----
+ --> manifests/demo/top.toml:4:8
+  |
+4 | name = "open vswitch"
+  |        ^^^^^^^^^^^^^^
   hint: at most 32 letters, digits, `_`, `-` and `.`, beginning with a letter or `_`
 
 error: `uid` is out of range
-   ,-[manifests/demo/top.toml:5:7]
- 4 | name = "open vswitch"
- 5 | uid = 4294967296
-   :       ^^^^^^^^^^
- 6 |
-   `----
+ --> manifests/demo/top.toml:5:7
+  |
+5 | uid = 4294967296
+  |       ^^^^^^^^^^
 
 error: `bash` is not an absolute path
-    ,-[manifests/demo/top.toml:9:9]
-  8 | name = "core"
-  9 | shell = "bash"
-    :         ^^^^^^
- 10 | comment = "a:b"
-    `----
+ --> manifests/demo/top.toml:9:9
+  |
+9 | shell = "bash"
+  |         ^^^^^^
   hint: write `/bash`
 
 error: a colon or control character would break /etc/passwd
-    ,-[manifests/demo/top.toml:10:11]
-  9 | shell = "bash"
- 10 | comment = "a:b"
-    :           ^^^^^
- 11 |
-    `----
+  --> manifests/demo/top.toml:10:11
+   |
+10 | comment = "a:b"
+   |           ^^^^^
 
 error: `script` lacks the key `reason`
-    ,-[manifests/demo/top.toml:12:1]
- 11 |
- 12 | [[script]]
-    : ^^^^^^^^^^
- 13 | name = "x"
-    `----
+  --> manifests/demo/top.toml:12:1
+   |
+12 | [[script]]
+   | ^^^^^^^^^^
 
 error: the script has both `body` and `source`
-    ,-[manifests/demo/top.toml:12:1]
- 11 |
- 12 | [[script]]
-    : ^^^^^^^^^^
- 13 | name = "x"
-    `----
+  --> manifests/demo/top.toml:12:1
+   |
+12 | [[script]]
+   | ^^^^^^^^^^
   hint: keep one of them
 
 error: `variant` cannot be a field of os-release
-    ,-[manifests/demo/top.toml:18:1]
- 17 | [os-release]
- 18 | variant = "coreos"
-    : ^^^^^^^
-    `----
+  --> manifests/demo/top.toml:18:1
+   |
+18 | variant = "coreos"
+   | ^^^^^^^
   hint: fields are made of upper-case letters, digits and `_`
 "#);
 }
@@ -919,46 +814,37 @@ instal = ["s390utils"]
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `=` is not part of a condition
-   ,-[manifests/demo/top.toml:2:12]
- 1 | [[when]]
- 2 | if = "arch = 'x86_64'"
-   :            ^
- 3 |
-   `----
+ --> manifests/demo/top.toml:2:12
+  |
+2 | if = "arch = 'x86_64'"
+  |            ^
   hint: write `==` to compare
 
 error: unknown variable `x86_64`
-   ,-[manifests/demo/top.toml:5:15]
- 4 | [[when]]
- 5 | if = "arch == x86_64"
-   :               ^^^^^^
- 6 |
-   `----
+ --> manifests/demo/top.toml:5:15
+  |
+5 | if = "arch == x86_64"
+  |               ^^^^^^
   hint: a text is put in quotes: 'x86_64'
 
 error: unknown variable `fips`
-   ,-[manifests/demo/top.toml:8:7]
- 7 | [[when]]
- 8 | if = "fips and arch == 's390x'"
-   :       ^^^^
- 9 |
-   `----
+ --> manifests/demo/top.toml:8:7
+  |
+8 | if = "fips and arch == 's390x'"
+  |       ^^^^
   hint: a text is put in quotes: 'fips'
 
 error: `when` lacks the key `if`
-    ,-[manifests/demo/top.toml:10:1]
-  9 |
- 10 | [[when]]
-    : ^^^^^^^^
- 11 | kargs = ["quiet"]
-    `----
+  --> manifests/demo/top.toml:10:1
+   |
+10 | [[when]]
+   | ^^^^^^^^
 
 error: unknown key `instal` of `packages`
-    ,-[manifests/demo/top.toml:16:1]
- 15 | [when.packages]
- 16 | instal = ["s390utils"]
-    : ^^^^^^
-    `----
+  --> manifests/demo/top.toml:16:1
+   |
+16 | instal = ["s390utils"]
+   | ^^^^^^
   hint: did you mean `install`?
 "#);
 }
@@ -988,97 +874,77 @@ format = "ostre"
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: the stream is called `dem0`, its folder `demo`
-   ,-[manifests/demo/stream.toml:1:8]
- 1 | name = "dem0"
-   :        ^^^^^^
- 2 | openshift = 4.20
-   `----
+ --> manifests/demo/stream.toml:1:8
+  |
+1 | name = "dem0"
+  |        ^^^^^^
   hint: give both the same name, or leave `name` out
 
 error: `openshift` is a float, expected a string
-   ,-[manifests/demo/stream.toml:2:13]
- 1 | name = "dem0"
- 2 | openshift = 4.20
-   :             ^^^^
- 3 | arches = []
-   `----
+ --> manifests/demo/stream.toml:2:13
+  |
+2 | openshift = 4.20
+  |             ^^^^
   hint: put it in quotes: "4.20"
 
 error: `arches` is empty
-   ,-[manifests/demo/stream.toml:3:10]
- 2 | openshift = 4.20
- 3 | arches = []
-   :          ^^
- 4 | layers = ["base", "top", "base", "Top"]
-   `----
+ --> manifests/demo/stream.toml:3:10
+  |
+3 | arches = []
+  |          ^^
 
 error: layer `base` is listed twice
-   ,-[manifests/demo/stream.toml:4:26]
- 3 | arches = []
- 4 | layers = ["base", "top", "base", "Top"]
-   :                          ^^^^^^
- 5 | rpmdb = "usr/lib"
-   `----
+ --> manifests/demo/stream.toml:4:26
+  |
+4 | layers = ["base", "top", "base", "Top"]
+  |                          ^^^^^^
 
 error: `Top` cannot name an image
-   ,-[manifests/demo/stream.toml:4:34]
- 3 | arches = []
- 4 | layers = ["base", "top", "base", "Top"]
-   :                                  ^^^^^
- 5 | rpmdb = "usr/lib"
-   `----
+ --> manifests/demo/stream.toml:4:34
+  |
+4 | layers = ["base", "top", "base", "Top"]
+  |                                  ^^^^^
   hint: write `top`
 
 error: `usr/lib` is not an absolute path
-   ,-[manifests/demo/stream.toml:5:9]
- 4 | layers = ["base", "top", "base", "Top"]
- 5 | rpmdb = "usr/lib"
-   :         ^^^^^^^^^
- 6 |
-   `----
+ --> manifests/demo/stream.toml:5:9
+  |
+5 | rpmdb = "usr/lib"
+  |         ^^^^^^^^^
   hint: write `/usr/lib`
 
 error: `os` lacks the key `version`
-   ,-[manifests/demo/stream.toml:7:1]
- 6 |
- 7 | [os]
-   : ^^^^
- 8 | id = "rhel"
-   `----
+ --> manifests/demo/stream.toml:7:1
+  |
+7 | [os]
+  | ^^^^
 
 error: unknown key `versoin` of `os`
-    ,-[manifests/demo/stream.toml:10:1]
-  9 | name = "Demo"
- 10 | versoin = "9.6"
-    : ^^^^^^^
- 11 |
-    `----
+  --> manifests/demo/stream.toml:10:1
+   |
+10 | versoin = "9.6"
+   | ^^^^^^^
   hint: did you mean `version`?
 
 error: `9` is not of the form X.Y
-    ,-[manifests/demo/stream.toml:13:10]
- 12 | [version]
- 13 | prefix = "9"
-    :          ^^^
- 14 | dated-by = ["bas"]
-    `----
+  --> manifests/demo/stream.toml:13:10
+   |
+13 | prefix = "9"
+   |          ^^^
   hint: versions are X.Y.YYYYMMDD-N, such as 9.6.20250203-0
 
 error: unknown layer `bas`
-    ,-[manifests/demo/stream.toml:14:13]
- 13 | prefix = "9"
- 14 | dated-by = ["bas"]
-    :             ^^^^^
- 15 |
-    `----
+  --> manifests/demo/stream.toml:14:13
+   |
+14 | dated-by = ["bas"]
+   |             ^^^^^
   hint: did you mean `base`?
 
 error: unknown image format `ostre`
-    ,-[manifests/demo/stream.toml:17:10]
- 16 | [image]
- 17 | format = "ostre"
-    :          ^^^^^^^
-    `----
+  --> manifests/demo/stream.toml:17:10
+   |
+17 | format = "ostre"
+   |          ^^^^^^^
   hint: did you mean `ostree`?
 "#);
 }
@@ -1098,28 +964,23 @@ list = []
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: `arch` is always there and cannot be set
-    ,-[manifests/demo/stream.toml:18:1]
- 17 | [variables]
- 18 | arch = "mips"
-    : ^^^^
- 19 | a-b = 1
-    `----
+  --> manifests/demo/stream.toml:18:1
+   |
+18 | arch = "mips"
+   | ^^^^
 
 error: `a-b` cannot be the name of a variable
-    ,-[manifests/demo/stream.toml:19:1]
- 18 | arch = "mips"
- 19 | a-b = 1
-    : ^^^
- 20 | list = []
-    `----
+  --> manifests/demo/stream.toml:19:1
+   |
+19 | a-b = 1
+   | ^^^
   hint: names are made of letters, digits and `_`, and begin with no digit
 
 error: `list` is a list, expected a string, a number, true or false
-    ,-[manifests/demo/stream.toml:20:8]
- 19 | a-b = 1
- 20 | list = []
-    :        ^^
-    `----
+  --> manifests/demo/stream.toml:20:8
+   |
+20 | list = []
+   |        ^^
 "#);
 }
 
@@ -1139,35 +1000,28 @@ d = "$a"
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: variable `a` runs in a circle
-    ,-[manifests/demo/stream.toml:18:5]
- 17 | [variables]
- 18 | a = "$b"
-    :     ^^^^
- 19 | b = "${c}/x"
-    `----
+  --> manifests/demo/stream.toml:18:5
+   |
+18 | a = "$b"
+   |     ^^^^
 
 error: variable `b` runs in a circle
-    ,-[manifests/demo/stream.toml:19:5]
- 18 | a = "$b"
- 19 | b = "${c}/x"
-    :     ^^^^^^^^
- 20 | c = "$a"
-    `----
+  --> manifests/demo/stream.toml:19:5
+   |
+19 | b = "${c}/x"
+   |     ^^^^^^^^
 
 error: variable `c` runs in a circle
-    ,-[manifests/demo/stream.toml:20:5]
- 19 | b = "${c}/x"
- 20 | c = "$a"
-    :     ^^^^
- 21 | d = "$a"
-    `----
+  --> manifests/demo/stream.toml:20:5
+   |
+20 | c = "$a"
+   |     ^^^^
 
 error: variable `d` runs in a circle
-    ,-[manifests/demo/stream.toml:21:5]
- 20 | c = "$a"
- 21 | d = "$a"
-    :     ^^^^
-    `----
+  --> manifests/demo/stream.toml:21:5
+   |
+21 | d = "$a"
+   |     ^^^^
 "#);
 }
 
@@ -1191,81 +1045,94 @@ sslclientcert = "cert.pem"
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
 error: repository `empty` has no `gpgkey` to check signatures with
-    ,-[manifests/demo/stream.toml:17:8]
- 16 |
- 17 | [repos.empty]
-    :        ^^^^^
- 18 |
-    `----
+  --> manifests/demo/stream.toml:17:8
+   |
+17 | [repos.empty]
+   |        ^^^^^
   hint: name the key, or take unsigned packages with `gpgcheck = false`
 
 error: repository `empty` has no place to fetch from
-    ,-[manifests/demo/stream.toml:17:8]
- 16 |
- 17 | [repos.empty]
-    :        ^^^^^
- 18 |
-    `----
+  --> manifests/demo/stream.toml:17:8
+   |
+17 | [repos.empty]
+   |        ^^^^^
   hint: give it a `baseurl`, `mirrorlist` or `metalink`
 
 error: repository `unsigned` has no `gpgkey` to check signatures with
-    ,-[manifests/demo/stream.toml:19:8]
- 18 |
- 19 | [repos.unsigned]
-    :        ^^^^^^^^
- 20 | baseurl = "ftp://example.com/$snapshot"
-    `----
+  --> manifests/demo/stream.toml:19:8
+   |
+19 | [repos.unsigned]
+   |        ^^^^^^^^
   hint: name the key, or take unsigned packages with `gpgcheck = false`
 
 error: repository `unsigned` has only one of `sslclientcert` and `sslclientkey`
-    ,-[manifests/demo/stream.toml:19:8]
- 18 |
- 19 | [repos.unsigned]
-    :        ^^^^^^^^
- 20 | baseurl = "ftp://example.com/$snapshot"
-    `----
+  --> manifests/demo/stream.toml:19:8
+   |
+19 | [repos.unsigned]
+   |        ^^^^^^^^
 
 error: unknown variable `snapshot`
-    ,-[manifests/demo/stream.toml:20:30]
- 19 | [repos.unsigned]
- 20 | baseurl = "ftp://example.com/$snapshot"
-    :                              ^^^^^^^^^
- 21 | mirrorlist = "http://"
-    `----
+  --> manifests/demo/stream.toml:20:30
+   |
+20 | baseurl = "ftp://example.com/$snapshot"
+   |                              ^^^^^^^^^
   hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `stream`
 
 error: `http://` is no URL packages can be fetched from
-    ,-[manifests/demo/stream.toml:21:14]
- 20 | baseurl = "ftp://example.com/$snapshot"
- 21 | mirrorlist = "http://"
-    :              ^^^^^^^^^
- 22 | gpg_check = false
-    `----
+  --> manifests/demo/stream.toml:21:14
+   |
+21 | mirrorlist = "http://"
+   |              ^^^^^^^^^
   hint: write an http://, https:// or file:// URL, or a path
 
 error: unknown key `gpg_check` of `unsigned`
-    ,-[manifests/demo/stream.toml:22:1]
- 21 | mirrorlist = "http://"
- 22 | gpg_check = false
-    : ^^^^^^^^^
- 23 | priority = "low"
-    `----
+  --> manifests/demo/stream.toml:22:1
+   |
+22 | gpg_check = false
+   | ^^^^^^^^^
   hint: did you mean `gpgcheck`?
 
 error: `priority` is a string, expected an integer
-    ,-[manifests/demo/stream.toml:23:12]
- 22 | gpg_check = false
- 23 | priority = "low"
-    :            ^^^^^
- 24 | includepkgs = ["[a"]
-    `----
+  --> manifests/demo/stream.toml:23:12
+   |
+23 | priority = "low"
+   |            ^^^^^
 
 error: `[a` is not a glob: unclosed character class; missing ']'
-    ,-[manifests/demo/stream.toml:24:16]
- 23 | priority = "low"
- 24 | includepkgs = ["[a"]
-    :                ^^^^
- 25 | sslclientcert = "cert.pem"
-    `----
+  --> manifests/demo/stream.toml:24:16
+   |
+24 | includepkgs = ["[a"]
+   |                ^^^^
 "#);
+}
+
+#[test]
+fn long_lines_and_odd_characters_are_drawn() {
+    let text = format!("kargs = '{}'\n\tdoc\t=  'é\t'\n\"\\u001b[31m\" = 1", "é".repeat(100_000));
+    let told = Tree::new(&[("demo/top.toml", &text)]).refusal("demo", "x86_64");
+    let (long, odd) = told.split_once("\n\n").unwrap();
+    assert!(long.lines().take(5).all(|line| line.chars().count() < 350), "{long}");
+    insta::assert_snapshot!(odd, @r#"
+error: unknown key `doc`
+ --> manifests/demo/top.toml:2:2
+  |
+2 |     doc    =  'é    '
+  |     ^^^
+  hint: did you mean `docs`?
+
+error: unknown key `\u{1b}[31m`
+ --> manifests/demo/top.toml:3:1
+  |
+3 | "\u001b[31m" = 1
+  | ^^^^^^^^^^^^
+  hint: expected one of `include`, `weak-deps`, `docs`, `langs`, `overlay`, `sysusers`, `tmpfiles`, `kargs`, `packages`, `override`, `group`, `user`, `file`, `symlink`, `remove`, `units`, `kernel`, `script`, `os-release`, `image`, `when`, `from`
+"#);
+}
+
+#[test]
+fn nesting_is_limited() {
+    for deep in ["[".repeat(100_000), "a={".repeat(100_000), ["a"].repeat(100_000).join(".") + "=1"] {
+        let tree = Tree::new(&[("demo/top.toml", &deep)]);
+        assert!(tree.refusal("demo", "x86_64").starts_with("error: "));
+    }
 }
