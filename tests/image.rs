@@ -163,6 +163,29 @@ fn extract(layout: &Layout, name: &str) -> (TempDir, PathBuf) {
     (dir, target)
 }
 
+/// Unpacks an image with buildah (containers/storage) and describes the tree.
+fn unpack_with_buildah(layout: &Layout, name: &str) -> BTreeMap<String, String> {
+    let dir = temp();
+    let script = format!(
+        // a relative path: buildah names the image after it, in lower case only
+        "cd {layouts}
+         b='buildah --root {dir}/root --runroot {dir}/run --storage-driver vfs'
+         container=$($b from --pull-never oci:layout:{name})
+         mkdir {dir}/tree; cp -a $($b mount $container)/. {dir}/tree/
+         $b rm -a >/dev/null; chmod -R u+rwX {dir}/root; rm -rf {dir}/root {dir}/run",
+        dir = dir.path().display(),
+        layouts = layout.root().parent().unwrap().display(),
+    );
+    if rustix::process::geteuid().is_root() {
+        shell(&script);
+    } else {
+        // there, root is the user, and the user's own id, which all files have, is another
+        let script = format!("{script}; chown -hR 0:0 {}/tree", dir.path().display());
+        run("buildah", &["unshare", "sh", "-euc", &script]);
+    }
+    describe(&dir.path().join("tree"))
+}
+
 fn base_tree(root: &Path) {
     fs::create_dir_all(root.join("usr/lib/empty")).unwrap();
     write(root, "usr/bin/alpha", b"alpha binary", 0o755);
@@ -323,6 +346,7 @@ fn a_derived_image_is_what_the_overlay_showed() {
     assert_eq!(describe(&unpacked), describe(&merged));
     let (_guard, extracted) = extract(&layout, "top");
     assert_eq!(describe(&extracted), describe(&merged));
+    assert_eq!(unpack_with_buildah(&layout, "top"), describe(&merged));
 
     let below = middle.manifest.layers();
     assert_eq!(&top.manifest.layers()[..below.len()], below);

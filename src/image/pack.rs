@@ -11,11 +11,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flate2::GzBuilder;
 use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::chunk::Chunk;
 use super::oci::{Layout, descriptor};
@@ -25,8 +24,7 @@ use crate::progress::{Progress, Unit};
 use crate::store;
 
 /// How blobs are compressed, at one fixed level each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// Read by everything.
     #[default]
@@ -132,7 +130,7 @@ fn compress(
             (encoder.finish()?, written)
         }
     };
-    anyhow::ensure!(written == *diff_id, "its files changed while they were being packed");
+    ensure!(written == *diff_id, "its files changed while they were being packed");
     let (file, digest, size) = out.finish();
     let file: File = unbuffered(file)?;
     store::persist(tempfile::NamedTempFile::from_parts(file, path), &layout.blob(&digest))?;
