@@ -13,7 +13,7 @@
 //!                               Image
 //! ```
 //!
-//! [`extract`] goes the other way, for images that are somebody else's; [`reference`] says where an image is.
+//! [`extract`] goes the other way, for images that are somebody else's; [`mod@reference`] says where an image is.
 //!
 //! # Removals
 //!
