@@ -229,7 +229,8 @@ fn packages(repo: &Path, kind: &str) -> Vec<Vec<String>> {
             }
             Event::GeneralRef(name) => lines.push(format!("{} {name:?}", path.join("/"))),
             Event::End(_) => {
-                if path.pop().unwrap() == "package" {
+                let ended = path.pop().unwrap();
+                if ended == "package" {
                     let mut package = std::mem::take(&mut lines);
                     package.retain(|line| line.starts_with(&format!("{}/package", path[0])));
                     package.sort_by_key(|line| (!line.contains("/checksum \""), line.clone()));
@@ -337,5 +338,13 @@ impl<'a> Dnf<'a> {
         }
         command.env("HOME", self.work.path()).env("LANG", "C.UTF-8");
         command
+    }
+}
+
+impl Drop for Dnf<'_> {
+    /// The root has directories of users that only the namespace may enter.
+    fn drop(&mut self) {
+        let removed = self.command("rm").arg("-rf").arg(self.root()).status();
+        assert!(std::thread::panicking() || removed.unwrap().success());
     }
 }
