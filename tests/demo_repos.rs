@@ -146,6 +146,24 @@ fn dnf_knows_the_advisories_and_updates_to_the_second_snapshot() {
 }
 
 #[test]
+fn dnf_finds_everything_for_the_other_architecture_too() {
+    let demo = generate();
+    let dnf = Dnf::new(demo.path(), "2025-02-10");
+    let host = Arch::host().unwrap();
+    let other = strata::manifest::arches(&manifests(), "demo")
+        .unwrap()
+        .into_iter()
+        .find(|arch| *arch != host)
+        .unwrap();
+    let plan = plan("demo", other);
+    let forced = format!("--forcearch={other}");
+    let mut args = vec![forced.as_str(), "install", "--downloadonly"];
+    args.extend(plan.layers.iter().flat_map(|layer| &layer.packages.install).map(|spec| spec.value.as_str()));
+    let report = dnf.run(&REPOS, &args);
+    assert!(report.lines().any(|line| line.contains("cri-o") && line.contains(other.rpm())), "{report}");
+}
+
+#[test]
 fn every_stream_compiles_for_every_architecture() {
     for stream in ["demo", "c10s", "rhel-9.6"] {
         for arch in strata::manifest::arches(&manifests(), stream).unwrap() {

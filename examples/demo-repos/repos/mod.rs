@@ -14,6 +14,9 @@
 //! Packages of the other architecture are there to be locked, not to be run: their files are all but empty.
 //! A later snapshot keeps the older packages, as the CDN does, because a lockfile goes on naming them.
 //!
+//! Tests that need them include this module by its path, as `tests/demo_repos.rs` does: `cargo test --test NAME`
+//! builds no examples.
+//!
 //! The same busybox gives the same bytes: nothing here reads the clock, the host's name or a hash map's order.
 
 mod content;
@@ -66,21 +69,30 @@ pub fn generate(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes one repository of one snapshot.
+/// Writes one repository of one snapshot, aside, and puts it in the place of an earlier run's.
 fn write_repo(dir: &Path, catalogue: &Catalogue, snapshot: usize, packages: &[Built]) -> Result<()> {
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).context("removing the repository of an earlier run")?;
-    }
+    let aside = dir.with_extension("new");
+    remove(&aside)?;
     for package in packages {
-        write(&dir.join(&package.location), &package.bytes)?;
+        write(&aside.join(&package.location), &package.bytes)?;
     }
     let advisories = if snapshot == 0 { Vec::new() } else { catalogue.advisories()? };
     for (name, bytes) in
         repodata::files(packages, &advisories, catalogue.revisions[snapshot], catalogue.compression)?
     {
-        write(&dir.join("repodata").join(name), &bytes)?;
+        write(&aside.join("repodata").join(name), &bytes)?;
     }
-    Ok(())
+    remove(dir)?;
+    std::fs::rename(&aside, dir).context("putting it in place")
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {} of an earlier run", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
