@@ -45,6 +45,10 @@ impl Gpg {
         run("gpg", &[&["--homedir", home, "--batch", "--quiet", "--passphrase", "", "--yes"], args].concat())
     }
 
+    pub fn home(&self) -> &Path {
+        self.0.path()
+    }
+
     pub fn export(&self) -> Key {
         Key {
             secret: self.run(&["--armor", "--export-secret-keys"]),

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod fixture;
+mod keys;
 mod metadata;
 mod packages;
 mod server;
