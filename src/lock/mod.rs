@@ -26,3 +26,6 @@ pub use format::{Action, LockedPackage, LockedRepo, Lockfile, path, read};
 pub use request::request_digest;
 pub use solve::{Difference, LayerLock, Metadata, Stale, Update, current, difference, lock};
 pub use sources::Sources;
+
+#[cfg(test)]
+mod tests;

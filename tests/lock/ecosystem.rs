@@ -145,9 +145,9 @@ impl Ecosystem {
         let output = dnf.wait_with_output().unwrap();
         assert!(output.status.success(), "asking dnf failed: is python3-dnf installed?");
         let answers: Vec<Option<DnfAnswer>> = serde_json::from_slice(&output.stdout).unwrap();
-        let answers = answers.into_iter().map(|answer| {
-            answer.filter(|answer| answer.remove.is_empty()).map(|answer| answer.install)
-        });
+        let answers = answers
+            .into_iter()
+            .map(|answer| answer.filter(|answer| answer.remove.is_empty()).map(|answer| answer.install));
         answers.collect()
     }
 }
@@ -161,7 +161,7 @@ fn build(dir: &Path, text: &str) -> PathBuf {
     let (epoch, vr) = evr.split_once(':').unwrap_or(("0", evr));
     let (version, release) = vr.split_once('-').unwrap();
     let mut builder = PackageBuilder::new(name, version, "MIT", arch, "imaginary");
-    builder.using_config(BuildConfig::v4()).release(release);
+    builder.using_config(BuildConfig::v4().compression(rpm::CompressionType::None)).release(release);
     if epoch != "0" {
         builder.epoch(epoch.parse().unwrap());
     }

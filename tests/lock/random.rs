@@ -24,12 +24,13 @@ pub fn ecosystem(seed: u64) -> (Vec<String>, Vec<Question>) {
 
 fn package(rng: &mut ChaCha8Rng, index: usize, version: u32) -> String {
     let mut text = format!("{} {version}-1; file /usr/share/f{index}", name(index));
-    let mut add = |rng: &mut ChaCha8Rng, kind: &str, percent: u32, most: usize, item: fn(&mut ChaCha8Rng) -> String| {
-        if rng.gen_ratio(percent, 100) {
-            let items: Vec<String> = (0..rng.gen_range(1..=most)).map(|_| item(rng)).collect();
-            text += &format!("; {kind} {}", items.join(", "));
-        }
-    };
+    let mut add =
+        |rng: &mut ChaCha8Rng, kind: &str, percent: u32, most: usize, item: fn(&mut ChaCha8Rng) -> String| {
+            if rng.gen_ratio(percent, 100) {
+                let items: Vec<String> = (0..rng.gen_range(1..=most)).map(|_| item(rng)).collect();
+                text += &format!("; {kind} {}", items.join(", "));
+            }
+        };
     add(rng, "provides", 50, 2, |rng| format!("{} = {}", capability(rng), rng.gen_range(1..4)));
     add(rng, "needs", 70, 3, need);
     add(rng, "conflicts", 8, 1, ranged);
