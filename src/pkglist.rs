@@ -13,11 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::lock::{Action, Lockfile};
+use crate::lock::{self, Installed, Lockfile};
 use crate::package::{Evr, Nevra};
 
 /// Where images keep the list, relative to their root.
@@ -49,43 +48,13 @@ struct MetaJson {
 }
 
 impl PackageSet {
-    /// The packages a stack of layers has, bottom first. A layer may replace and remove only what is below it.
-    pub fn of_lockfiles(stack: &[Lockfile]) -> Result<Self> {
-        let mut set = Self::default();
-        for lock in stack {
-            set.apply(lock).with_context(|| format!("stacking the packages of layer {}", lock.layer))?;
-        }
-        Ok(set)
-    }
-
-    /// The packages one layer brings, whatever is below it.
-    pub fn of_layer(lock: &Lockfile) -> Self {
-        let brought = lock.packages.iter().filter(|p| p.action != Action::Remove);
-        brought
-            .map(|p| (p.nevra(), Origin { layer: Some(lock.layer.clone()), replaces: p.replaces.clone() }))
-            .collect()
-    }
-
-    fn apply(&mut self, lock: &Lockfile) -> Result<()> {
-        for package in &lock.packages {
-            let gone = match package.action {
-                Action::Install => None,
-                Action::Upgrade => package.replaces.clone(),
-                Action::Remove => Some(package.evr.clone()),
-            };
-            if let Some(evr) = gone {
-                let before = self.packages.len();
-                self.packages.retain(|below, _| below.name != package.name || below.evr != evr);
-                ensure!(
-                    self.packages.len() < before,
-                    "{} is to go away, but the layers below do not have {}-{evr}",
-                    package.name,
-                    package.name
-                );
-            }
-        }
-        self.packages.append(&mut Self::of_layer(lock).packages);
-        Ok(())
+    /// The packages a chain of locks installs, bottom first.
+    pub fn of_locks(chain: &[&Lockfile]) -> Self {
+        let package = |installed: Installed| {
+            let Installed { layer, package } = installed;
+            (package.nevra(), Origin { layer: Some(layer), replaces: package.replaces })
+        };
+        lock::installed(chain).into_iter().map(package).collect()
     }
 
     /// Parses `meta.json`.
@@ -114,12 +83,6 @@ impl PackageSet {
         let mut json = serde_json::to_vec(&meta).unwrap_or_else(|_| unreachable!("strings only"));
         json.push(b'\n');
         json
-    }
-
-    /// Digest of the list, whatever the layers: one line per package, sorted. What a lockfile's `parent` is.
-    pub fn digest(&self) -> Digest {
-        let lines: String = self.packages.keys().map(|nevra| format!("{nevra}\n")).collect();
-        Digest::of(lines)
     }
 
     /// Packages and their origins, sorted.

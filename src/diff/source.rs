@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::image;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::image::reference::Reference;
-use crate::lock::Lockfile;
+use crate::lock::{Lockfile, installed, packages_digest};
 use crate::pkglist::PackageSet;
 use crate::rpmdb::Rpmdb;
 use crate::store::Store;
@@ -54,9 +54,9 @@ impl Source {
     fn packages(&self, store: &impl Fn() -> Result<Store>) -> Result<Option<PackageSet>> {
         match self {
             Self::Lockfile(path) => {
-                let stack =
-                    stack(path).with_context(|| format!("reading the layers below {}", path.display()))?;
-                stack.map(|stack| PackageSet::of_lockfiles(&stack)).transpose()
+                let chain =
+                    chain(path).with_context(|| format!("finding the layers below {}", path.display()))?;
+                Ok(chain.map(|chain| PackageSet::of_locks(&chain.iter().collect::<Vec<_>>())))
             }
             Self::MetaJson(path) => {
                 let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
@@ -73,7 +73,7 @@ impl Source {
     /// The packages of a lockfile's own layer.
     fn own_packages(&self) -> Result<PackageSet> {
         match self {
-            Self::Lockfile(path) => Ok(PackageSet::of_layer(&read_lockfile(path)?)),
+            Self::Lockfile(path) => Ok(PackageSet::of_locks(&[&read_lockfile(path)?])),
             Self::MetaJson(_) | Self::Rpmdb(_) | Self::Image(_) => Err(hinted(
                 "comparing a lockfile with what is more than a layer",
                 "put the lockfiles of the layers below, as it was solved on them, beside the lockfile",
@@ -101,27 +101,25 @@ pub fn pair(from: &Source, to: &Source, store: impl Fn() -> Result<Store>) -> Re
     }
 }
 
-/// The lockfiles from the bottom layer up to `path`, as far as they are beside it.
-fn stack(path: &Path) -> Result<Option<Vec<Lockfile>>> {
+/// The locks from the bottom layer up to `path`, if those below are beside it.
+fn chain(path: &Path) -> Result<Option<Vec<Lockfile>>> {
     let top = read_lockfile(path)?;
-    let mut waiting = Vec::new();
-    for file in lockfiles_beside(path)? {
-        let lock = read_lockfile(&file)?;
-        if lock.layer != top.layer {
-            waiting.push(lock);
-        }
-    }
-    let mut stacks: BTreeMap<Option<Digest>, Vec<Lockfile>> = [(None, Vec::new())].into();
+    let beside =
+        lockfiles_beside(path)?.iter().map(|file| read_lockfile(file)).collect::<Result<Vec<_>>>()?;
+    let mut waiting: Vec<_> = beside.into_iter().filter(|lock| lock.layer != top.layer).collect();
+    // every chain found so far, by the digest a lock on top of it has as its parent
+    let mut chains: BTreeMap<Option<Digest>, Vec<Lockfile>> = [(None, Vec::new())].into();
     loop {
-        if let Some(below) = stacks.get(&top.parent) {
-            return Ok(Some(below.iter().cloned().chain([top]).collect()));
+        if let Some(below) = chains.remove(&top.parent) {
+            return Ok(Some(below.into_iter().chain([top]).collect()));
         }
-        let Some(next) = waiting.iter().position(|lock| stacks.contains_key(&lock.parent)) else {
+        let Some(next) = waiting.iter().position(|lock| chains.contains_key(&lock.parent)) else {
             return Ok(None);
         };
         let lock = waiting.swap_remove(next);
-        let stack: Vec<Lockfile> = stacks[&lock.parent].iter().cloned().chain([lock]).collect();
-        stacks.insert(Some(PackageSet::of_lockfiles(&stack)?.digest()), stack);
+        let chain: Vec<Lockfile> = chains[&lock.parent].iter().cloned().chain([lock]).collect();
+        let digest = packages_digest(&installed(&chain.iter().collect::<Vec<_>>()));
+        chains.insert(Some(digest), chain);
     }
 }
 
@@ -143,9 +141,6 @@ fn lockfiles_beside(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read_lockfile(path: &Path) -> Result<Lockfile> {
-    let context = || format!("reading the lockfile {}", path.display());
-    let lock: Lockfile =
-        toml::from_str(&fs::read_to_string(path).with_context(context)?).with_context(context)?;
-    ensure!(lock.version == 1, "{}: its version is {}, expected 1", context(), lock.version);
-    Ok(lock)
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Lockfile::parse(&text, path)
 }

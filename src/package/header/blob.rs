@@ -235,7 +235,7 @@ fn check_region(entries: &[Entry], data: &[u8]) -> Result<bool> {
     let offset = be32(&data[first.data.clone()], 8).cast_signed();
     let size = offset.checked_neg().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     ensure!(
-        size % ENTRY_SIZE == 0 && (1..=entries.len()).contains(&(size / ENTRY_SIZE)),
+        size.is_multiple_of(ENTRY_SIZE) && (1..=entries.len()).contains(&(size / ENTRY_SIZE)),
         "the header's region begins at {offset}, expected a multiple of {ENTRY_SIZE} within the index"
     );
     Ok(size == entries.len() * ENTRY_SIZE && first.data.end == data.len())
