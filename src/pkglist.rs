@@ -123,3 +123,54 @@ impl FromIterator<Nevra> for PackageSet {
         packages.into_iter().map(|nevra| (nevra, Origin::default())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nevra(name: &str, evr: &str, arch: &str) -> Nevra {
+        Nevra { name: name.into(), evr: evr.parse().unwrap(), arch: arch.into() }
+    }
+
+    fn set() -> PackageSet {
+        let node = Origin { layer: Some("node".into()), replaces: Some(Evr::new(2, "1.0", "1")) };
+        let packages = [
+            (nevra("zlib", "1.10-1", "x86_64"), Origin::default()),
+            (nevra("gpg-pubkey", "fd431d51-4ae0493b", "(none)"), Origin::default()),
+            (nevra("runc", "2:1.1-1", "x86_64"), node),
+            (nevra("zlib", "1.9-1", "x86_64"), Origin::default()),
+        ];
+        packages.into_iter().collect()
+    }
+
+    #[test]
+    fn meta_json_is_what_existing_readers_take() {
+        let json = String::from_utf8(set().to_json()).unwrap();
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"rpmdb.pkglist":[["runc","2","1.1","1","x86_64"],["zlib","0","1.9","1","x86_64"],"#,
+                r#"["zlib","0","1.10","1","x86_64"]],"#,
+                r#""strata.packages":{"runc-2:1.1-1.x86_64":{"layer":"node","replaces":"2:1.0-1"}}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn meta_json_is_read_back() {
+        assert_eq!(PackageSet::from_json(&set().to_json()).unwrap(), set());
+    }
+
+    #[test]
+    fn a_list_of_something_else_is_refused() {
+        for json in [
+            "",
+            "{}",
+            r#"{"rpmdb.pkglist": [["a", "0", "1"]]}"#,
+            r#"{"rpmdb.pkglist": [["a", "x", "1", "1", "n"]]}"#,
+        ] {
+            assert!(PackageSet::from_json(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+}

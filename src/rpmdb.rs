@@ -1,6 +1,6 @@
 //! The rpm database (`rpmdb.sqlite`): written as librpm would, read from any image.
 //!
-//! One table of header blobs and one per indexed tag (see [`index`]); rows, their order and their keys are
+//! One table of header blobs and one per indexed tag; rows, their order and their keys are
 //! those of librpm (rpm: `lib/rpmdb.c`, `lib/backend/sqlite.c`), so that rpm queries, verifies and changes
 //! what strata wrote. A derived layer goes on with its parent's file: rows that stay keep their `hnum`.
 //!

@@ -349,7 +349,7 @@ impl Header {
             (self.main.texts(names)?, self.main.texts(versions)?, self.main.u32s(flags)?);
         same_length(names.len(), [versions.len(), flags.len()], "dependencies")?;
         let rows = names.into_iter().zip(versions).zip(flags);
-        Ok(rows.map(|((name, version), flags)| HeaderDependency::new(name, version, flags)).collect())
+        rows.map(|((name, version), flags)| HeaderDependency::new(name, version, flags)).collect()
     }
 
     /// Files in header order, ghosts included.
@@ -435,7 +435,7 @@ impl Header {
 
 impl HeaderDependency {
     /// `flags` are `RPMSENSE_*`: less 2, greater 4, equal 8, prereq and script bits.
-    fn new(name: &str, version: &str, flags: u32) -> Self {
+    fn new(name: &str, version: &str, flags: u32) -> Result<Self> {
         const PRE: u32 = 1 << 6 | 1 << 9 | 1 << 10;
         let comparison = match flags & 0xe {
             2 => Some(Comparison::Lt),
@@ -445,9 +445,15 @@ impl HeaderDependency {
             0xc => Some(Comparison::Ge),
             _ => None,
         };
-        let version = comparison.filter(|_| !version.is_empty()).map(|c| (c, evr(version)));
+        let version = match comparison.filter(|_| !version.is_empty()) {
+            Some(comparison) => {
+                let evr = evr(version).with_context(|| format!("reading the dependency on {name}"))?;
+                Some((comparison, evr))
+            }
+            None => None,
+        };
         let dependency = Dependency { name: name.to_owned(), version, pre: flags & PRE != 0 };
-        Self { dependency, flags }
+        Ok(Self { dependency, flags })
     }
 }
 
@@ -455,15 +461,17 @@ impl HeaderDependency {
 /// for what people write: there are provides such as `bundled(golang(x)) = v0.0.0-2019-abc`.
 ///
 /// [`Evr::from_str`]: std::str::FromStr::from_str
-fn evr(text: &str) -> Evr {
+fn evr(text: &str) -> Result<Evr> {
     let (epoch, rest) = match text.split_once(':') {
-        Some((epoch, rest)) if epoch.bytes().all(|b| b.is_ascii_digit()) => {
-            (epoch.parse().unwrap_or(0), rest)
-        }
-        _ => (0, text),
+        Some((epoch, rest)) if epoch.bytes().all(|b| b.is_ascii_digit()) => (epoch, rest),
+        _ => ("", text),
+    };
+    let epoch = match epoch {
+        "" => 0,
+        digits => digits.parse().with_context(|| format!("`{text}` has an epoch beyond 32 bits"))?,
     };
     let (version, release) = rest.rsplit_once('-').unwrap_or((rest, ""));
-    Evr::new(epoch, version, release)
+    Ok(Evr::new(epoch, version, release))
 }
 
 /// Parallel arrays of a header must have one length.
@@ -508,4 +516,35 @@ pub struct InstallTags {
     pub color: u32,
     /// One state per file: 0 normal, 1 replaced, 2 not installed, 3 net shared, 4 wrong color.
     pub file_states: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What rpm's `%{REQUIRENEVRS}` and comparisons take from such texts.
+    #[test]
+    fn dependencies_take_versions_as_rpm_does() {
+        for (version, flags, expected) in [
+            ("1.0-1", 8, "x = 1.0-1"),
+            ("2:1.0", 0xc, "x >= 2:1.0"),
+            (":1.0", 2, "x < 1.0"),
+            ("v0.0.0-2019-abc", 8, "x = v0.0.0-2019-abc"),
+            ("a:b", 4, "x > a:b"),
+            ("", 8, "x"),
+            ("1", 0, "x"),
+            ("1", 0xa, "x <= 1"),
+        ] {
+            let dependency = HeaderDependency::new("x", version, flags).unwrap().dependency;
+            assert_eq!(dependency.to_string(), expected);
+        }
+        assert!(HeaderDependency::new("x", "99999999999:1", 8).is_err());
+    }
+
+    #[test]
+    fn scripts_before_the_package_make_a_dependency_pre() {
+        for (flags, pre) in [(1 << 6, true), (1 << 9, true), (1 << 10, true), (1 << 11, false), (8, false)] {
+            assert_eq!(HeaderDependency::new("x", "1", flags).unwrap().dependency.pre, pre, "{flags:#x}");
+        }
+    }
 }

@@ -26,17 +26,16 @@ fn a_damaged_package_never_panics() {
     let header_end =
         usize::try_from(Header::open(fixture.rpm("plain-triggers")).unwrap().payload_offset()).unwrap();
     let path = fixture.path("damaged.rpm");
-    for cut in (0..header_end).step_by(7) {
+    for cut in (0..header_end).step_by(31) {
         fs::write(&path, &bytes[..cut]).unwrap();
         assert!(Header::open(&path).is_err(), "cut off at {cut}");
     }
-    for at in (96..header_end).step_by(4) {
-        for value in [[0xff; 4], [0; 4], [0x7f, 0xff, 0xff, 0xff], [0, 0, 0, 9]] {
-            let mut damaged = bytes.clone();
-            damaged[at..at + 4].copy_from_slice(&value);
-            fs::write(&path, &damaged).unwrap();
-            let _ = Header::open(&path).and_then(|header| read_all(&header));
-        }
+    let values = [[0xff; 4], [0; 4], [0x7f, 0xff, 0xff, 0xff], [0, 0, 0, 9]];
+    for (at, value) in (96..header_end).step_by(4).zip(values.into_iter().cycle()) {
+        let mut damaged = bytes.clone();
+        damaged[at..at + 4].copy_from_slice(&value);
+        fs::write(&path, &damaged).unwrap();
+        let _ = Header::open(&path).and_then(|header| read_all(&header));
     }
 }
 

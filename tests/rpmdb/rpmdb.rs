@@ -68,6 +68,23 @@ fn a_derived_database_is_librpms_after_the_same_changes() {
     assert_same_rows(&ours, &theirs);
 }
 
+/// The database of somebody's base image is in WAL mode and has statistics.
+#[test]
+fn librpms_database_is_gone_on_with() {
+    let fixture = Fixture::new();
+    let theirs = fixture.librpm(&fixture.rpms[1..]);
+    assert_eq!(&fs::read(&theirs).unwrap()[18..20], [2, 2], "librpm's journal mode is WAL");
+    write(&theirs, |db| drop(db.add(&blob(&fixture.rpms[0], EPOCH)).unwrap()));
+    assert_eq!(&fs::read(&theirs).unwrap()[18..20], [1, 1]);
+    let dir = theirs.parent().unwrap();
+    let side_files = fs::read_dir(dir).unwrap().filter(|e| {
+        let name = e.as_ref().unwrap().file_name();
+        name != "rpmdb.sqlite" && name != ".rpm.lock"
+    });
+    assert_eq!(side_files.count(), 0);
+    assert_eq!(query_all(dir).len(), fixture.rpms.len());
+}
+
 #[test]
 fn rpm_reads_verifies_rebuilds_and_changes_our_database() {
     let fixture = Fixture::new();

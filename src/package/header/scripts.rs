@@ -138,7 +138,7 @@ impl Family {
             conditions
                 .get_mut(script as usize)
                 .with_context(|| format!("the trigger on {name} names script {script} of {scripts}"))?
-                .push(HeaderDependency::new(name, version, flags));
+                .push(HeaderDependency::new(name, version, flags)?);
         }
         Ok(conditions)
     }
