@@ -104,14 +104,17 @@ fn ids_and_capabilities() {
 fn no_kernel_settings() {
     let fixture = Fixture::new();
     // a setting that does no harm if it is written: its own value
-    let code = |get_there: &str| {
-        format!("{get_there}; v=$(cat /proc/sys/vm/swappiness); echo $v > /proc/sys/vm/swappiness")
-    };
-    for get_there in ["true", "umount /proc/sys", "mount -o remount,rw /proc/sys", "mount -t proc proc /proc"]
-    {
-        let outcome = fixture.run(&shell(&code(get_there)));
-        assert_ne!(outcome.status, 0, "{get_there}");
-        assert!(outcome.output.contains("/proc/sys/vm/swappiness: "), "{}", outcome.output);
+    let write = "v=$(cat /proc/sys/vm/swappiness); echo $v > /proc/sys/vm/swappiness";
+    for code in [
+        write.to_owned(),
+        format!("umount /proc/sys; {write}"),
+        format!("mount -o remount,rw /proc; {write}"),
+        format!("mount -t proc proc /proc; {write}"),
+        format!("unshare -Umpf sh -c 'mount -t proc proc /proc; mount -o remount,rw /proc; {write}'"),
+    ] {
+        let outcome = fixture.run(&shell(&code));
+        assert_ne!(outcome.status, 0, "{code}");
+        assert!(outcome.output.contains("/proc/sys/vm/swappiness: "), "{code}: {}", outcome.output);
     }
 }
 

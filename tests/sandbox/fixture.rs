@@ -32,8 +32,8 @@ impl Fixture {
         symlink("usr/bin", rootfs.join("bin")).unwrap();
         fs::copy("/usr/bin/busybox", rootfs.join("usr/bin/busybox")).expect("busybox-static is installed");
         for applet in [
-            "sh", "cat", "ls", "chown", "chmod", "stat", "id", "ip", "env", "umask", "touch", "rm", "mkdir",
-            "mv", "kill", "ps", "sleep", "hostname", "nc", "printf", "true", "head", "mount", "umount",
+            "sh", "cat", "chmod", "chown", "env", "head", "hostname", "id", "ls", "mkdir", "mount", "nc",
+            "sleep", "stat", "touch", "true", "umount", "unshare",
         ] {
             symlink("busybox", rootfs.join("usr/bin").join(applet)).unwrap();
         }
