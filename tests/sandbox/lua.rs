@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use strata::install::macros::Macros;
 use strata::install::script::Runner;
 use strata::install::{ScriptCall, ScriptRunner};
-use strata::package::header::{Phase, Scriptlet};
+use strata::package::header::{Header, Phase, Scriptlet};
 use strata::package::{Evr, Nevra};
 use strata::sandbox::{Outcome, Sandbox};
 
@@ -224,18 +224,27 @@ fn scriptlets_do_what_rpms_do() {
     let (rpms, ours) = (Fixture::new(), Fixture::new());
     prepare(&rpms);
     prepare(&ours);
-    install_with_rpm(&rpms);
-    for (phase, _, interpreter, body) in SCRIPTLETS {
-        let outcome = run(&ours.sandbox, *phase, interpreter, body, &["1"]);
-        assert_eq!((outcome.status, outcome.output.as_str()), (0, ""), "{body}");
+    let header = Header::open(&install_with_rpm(&rpms)).unwrap();
+    let runner = Runner::new(ours.sandbox.clone(), strata(), Macros::default()).unwrap();
+    for &(phase, ..) in SCRIPTLETS {
+        let script = header.scriptlet(phase).unwrap().unwrap();
+        let call = ScriptCall {
+            package: header.nevra(),
+            phase,
+            script: &script,
+            args: vec!["1".into()],
+            stdin: vec![],
+        };
+        let outcome = runner.run(&call).unwrap();
+        assert_eq!((outcome.status, outcome.output.as_str()), (0, ""), "{phase:?}");
     }
     let (rpms, ours) = (tree(&rpms.sandbox.rootfs), tree(&ours.sandbox.rootfs));
     assert!(ours.contains_key("etc/executed"), "{ours:#?}");
     assert_eq!(ours, rpms);
 }
 
-/// Builds a package of the scriptlets and installs it.
-fn install_with_rpm(fixture: &Fixture) {
+/// Builds a package of the scriptlets and installs it. Returns its file.
+fn install_with_rpm(fixture: &Fixture) -> PathBuf {
     let top = fixture.scratch("rpmbuild");
     let mut spec = String::from(
         "Name: scripted\nVersion: 1\nRelease: 1\nSummary: s\nLicense: l\nBuildArch: noarch\n\
@@ -255,8 +264,9 @@ fn install_with_rpm(fixture: &Fixture) {
     let top_define = format!("_topdir {}", top.display());
     tool("rpmbuild", &["--quiet", "-bb", "--define", &top_define, "scripted.spec"]);
     let root = fixture.sandbox.rootfs.to_str().unwrap();
-    let flags = ["--nodeps", "--dbpath", "/var/lib/rpm", "RPMS/noarch/scripted-1-1.noarch.rpm"];
-    tool("rpm", &[&["--root", root, "-i"], &flags[..]].concat());
+    let package = "RPMS/noarch/scripted-1-1.noarch.rpm";
+    tool("rpm", &["--root", root, "-i", "--nodeps", "--dbpath", "/var/lib/rpm", package]);
+    top.join(package)
 }
 
 /// Type and mode, owner, and content or target of everything but rpm's database; times only where they are
@@ -370,7 +380,8 @@ fn lua_arguments_and_input() {
     assert_eq!(run("").output, "3\t<lua>\tinteger\t3\n");
 }
 
-/// Functions newer than the rpm at hand: `rpm.spawn` (4.20), as its manual has it.
+/// Functions newer than the rpm that Debian 12 has, `rpm.glob` (4.19) and `rpm.spawn` (4.20), as its manual
+/// (rpm: `docs/manual/lua.md`) has them.
 fn later_functions() {
     let fixture = Fixture::new();
     let outcome = lua(
@@ -379,6 +390,11 @@ fn later_functions() {
            print(rpm.spawn({"/bin/true"}), io.open("/etc/out"):read("a"))"#,
     );
     assert_eq!((outcome.status, outcome.output.as_str()), (0, "nil\texit code\t5\n0\tout\n\n"));
+    let outcome = lua(
+        &fixture.sandbox,
+        r#"print(table.unpack(rpm.glob("/etc/*s[sw]*"))) print(#rpm.glob("/no*"), rpm.glob("/no*", "c")[1])"#,
+    );
+    assert_eq!((outcome.status, outcome.output.as_str()), (0, "/etc/passwd\n0\t/no*\n"));
 }
 
 fn shell_scriptlets() {
