@@ -149,12 +149,12 @@ impl Rootfs {
         .with_context(context)
     }
 
-    /// Replaces the content of an existing regular file, which keeps its owner and mode. Follows symbolic links.
+    /// Replaces the content of an existing regular file, which keeps its owner and mode. Follows symbolic
+    /// links. Written in place, so that hard links and extended attributes stay: a failure leaves a part.
     pub fn rewrite(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let context = || format!("writing {path} in the rootfs");
-        // not O_TRUNC: nothing is lost before it is known to be a regular file
-        let fd = self.resolve(path, OFlags::WRONLY | OFlags::NONBLOCK)?.with_context(context)?;
-        let mut file = File::from(fd);
+        let context = || format!("rewriting {path} in the rootfs");
+        let opened = self.resolve(path, OFlags::WRONLY | OFlags::NONBLOCK)?;
+        let mut file = File::from(opened.with_context(context)?);
         ensure!(file.metadata().with_context(context)?.is_file(), "{}: not a regular file", context());
         file.set_len(0).and_then(|()| file.write_all(bytes)).with_context(context)
     }
@@ -371,6 +371,18 @@ mod tests {
     }
 
     #[test]
+    fn rewriting_keeps_links_and_mode() {
+        let (_dir, rootfs) = rootfs();
+        rootfs.write("/real", b"a longer text", 0o640).unwrap();
+        rootfs.symlink("/link", "/real").unwrap();
+        rootfs.rewrite("/link", b"new").unwrap();
+        assert_eq!(rootfs.read("/real").unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(rootfs.lstat("/real").unwrap().unwrap().mode & 0o7777, 0o640);
+        assert!(rootfs.read_link("/link").unwrap().is_some());
+        assert!(rootfs.rewrite("/absent", b"").is_err());
+    }
+
+    #[test]
     fn a_directory_is_not_replaced_by_a_file() {
         let (_dir, rootfs) = rootfs();
         rootfs.create_dir_all("/etc/x").unwrap();
@@ -417,7 +429,7 @@ mod tests {
     #[test]
     fn a_fifo_is_not_read() {
         let (_dir, rootfs) = rootfs();
-        fs::mknodat(&rootfs.open_dir("/").unwrap().unwrap(), "pipe", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        fs::mknodat(rootfs.open_dir("/").unwrap().unwrap(), "pipe", FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(rootfs.read("/pipe").is_err());
     }
 }

@@ -1,0 +1,4 @@
+//! The transaction against rpm itself: same packages, same tree, same order, same scriptlet calls.
+
+mod common;
+mod corpus;
