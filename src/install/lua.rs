@@ -103,18 +103,22 @@ pub fn main(args: impl Iterator<Item = OsString>) -> Result<()> {
     let job: Job = serde_json::from_str(job).context("reading a Lua job")?;
     let script = Path::new(script);
     let body = std::fs::read(script).with_context(|| format!("reading {}", script.display()))?;
-    // Lua's errors are not Send, and carry a trace through the interpreter that says nothing about the script
-    run(job, &body).map_err(|error| {
-        let text = error.to_string();
-        anyhow!(
-            "{}",
-            text.split("\nstack traceback:")
-                .next()
-                .unwrap_or(&text)
-                .trim_start_matches("runtime error: ")
-                .to_owned()
-        )
-    })
+    let name = job.name.clone();
+    // Lua's errors are not Send
+    run(job, &body).map_err(|error| anyhow!(message(&error.to_string(), &name)))
+}
+
+/// An error of the script `name`, with its place in the script, without the trace through the interpreter.
+fn message(error: &str, name: &str) -> String {
+    let (text, trace) = error.split_once("\nstack traceback:").unwrap_or((error, ""));
+    let text = text.trim_start_matches("runtime error: ");
+    // what a function of ours or of C raises has no place of its own
+    let place =
+        trace.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':')?.split(':').next());
+    match place.filter(|_| !text.contains(name)) {
+        Some(line) => format!("{name}:{line}: {text}"),
+        None => text.to_owned(),
+    }
 }
 
 fn run(job: Job, body: &[u8]) -> mlua::Result<()> {
@@ -137,7 +141,8 @@ fn run(job: Job, body: &[u8]) -> mlua::Result<()> {
     lua.load(body).set_name(format!("={}", job.name)).exec()
 }
 
-/// What rpm's functions return: a value; or nil, a message and the error's number.
+/// What rpm's functions return: a value; or nil, a message and the error's number. Their numbers are floats,
+/// which shows when a script writes one down: `0.0`.
 fn give(
     lua: &Lua,
     subject: Option<&Path>,
@@ -154,7 +159,7 @@ fn give(
         Some(path) => format!("{}: {text}", path.display()),
         None => text.to_owned(),
     };
-    (Value::Nil, message, error.raw_os_error()).into_lua_multi(lua)
+    (Value::Nil, message, error.raw_os_error().map(f64::from)).into_lua_multi(lua)
 }
 
 /// [`give`] for what returns 0 when it worked.
@@ -163,7 +168,7 @@ fn done(
     path: &Path,
     result: std::result::Result<(), impl Into<io::Error>>,
 ) -> mlua::Result<MultiValue> {
-    give(lua, Some(path), result.map(|()| 0))
+    give(lua, Some(path), result.map(|()| 0.0))
 }
 
 #[cfg(test)]

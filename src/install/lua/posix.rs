@@ -63,7 +63,7 @@ pub fn redirect2null(lua: &Lua) -> Result<Function> {
             2 => Ok(rustix::stdio::dup2_stderr(null)?),
             _ => Err(Errno::BADF.into()),
         });
-        give(lua, None, redirected.map(|()| 0))
+        give(lua, None, redirected.map(|()| 0.0))
     })
 }
 
@@ -99,7 +99,7 @@ fn paths(add: &Adder) -> Result<()> {
     })?;
     add.function("readlink", |lua, path: PathBuf| give(lua, Some(&path), fs::read_link(&path)))?;
     add.function("mkfifo", |lua, path: PathBuf| {
-        let mode = Mode::from_raw_mode(0o666);
+        let mode = Mode::from_raw_mode(0o777);
         done(lua, &path, rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0))
     })?;
     add.function("chdir", |lua, path: PathBuf| done(lua, &path, std::env::set_current_dir(&path)))?;
@@ -138,7 +138,7 @@ fn attributes(add: &Adder) -> Result<()> {
                 'r' => Access::READ_OK,
                 'w' => Access::WRITE_OK,
                 'x' => Access::EXEC_OK,
-                'f' => Access::EXISTS,
+                'f' | ' ' => Access::EXISTS,
                 _ => return Err(Error::runtime(format!("posix.access: unknown mode `{c}`"))),
             };
         }
@@ -169,13 +169,12 @@ fn attributes(add: &Adder) -> Result<()> {
         let times = Timestamps { last_access: time(atime), last_modification: time(mtime) };
         done(lua, &path, rustix::fs::utimensat(CWD, &path, &times, AtFlags::empty()))
     })?;
-    add.function("umask", |lua, text: Option<String>| {
+    add.function("umask", |_, text: Option<String>| {
         let old = rustix::process::umask(Mode::empty());
         let permitted = !old.as_raw_mode() & 0o777;
         let new = text.map_or(Some(permitted), |text| mode::parse(&text, permitted));
         rustix::process::umask(new.map_or(old, |new| Mode::from_raw_mode(!new & 0o777)));
-        let new = new.ok_or_else(|| Error::runtime("posix.umask: bad mode"))?;
-        mode::text(new & 0o777).into_lua(lua)
+        Ok(new.map(|new| mode::text(new & 0o777)))
     })
 }
 
@@ -193,20 +192,20 @@ fn stat(lua: &Lua, meta: &fs::Metadata) -> Result<Table> {
     let table = lua.create_table()?;
     table.set("type", kind)?;
     table.set("mode", mode::text(meta.mode()))?;
-    table.set("_mode", meta.mode())?;
     for (name, value) in [
-        ("ino", meta.ino()),
-        ("dev", meta.dev()),
-        ("nlink", meta.nlink()),
-        ("uid", meta.uid().into()),
-        ("gid", meta.gid().into()),
-        ("size", meta.size()),
+        ("_mode", f64::from(meta.mode())),
+        ("ino", meta.ino() as f64),
+        ("dev", meta.dev() as f64),
+        ("nlink", meta.nlink() as f64),
+        ("uid", f64::from(meta.uid())),
+        ("gid", f64::from(meta.gid())),
+        ("size", meta.size() as f64),
+        ("atime", meta.atime() as f64),
+        ("mtime", meta.mtime() as f64),
+        ("ctime", meta.ctime() as f64),
     ] {
         table.set(name, value)?;
     }
-    table.set("atime", meta.atime())?;
-    table.set("mtime", meta.mtime())?;
-    table.set("ctime", meta.ctime())?;
     Ok(table)
 }
 
@@ -226,7 +225,7 @@ fn accounts(add: &Adder) -> Result<()> {
         for (name, value) in ["name", "passwd", "uid", "gid", "gecos", "dir", "shell"].into_iter().zip(fields)
         {
             match value.parse::<u32>() {
-                Ok(id) if name.ends_with("id") => table.set(name, id)?,
+                Ok(id) if name.ends_with("id") => table.set(name, f64::from(id))?,
                 _ => table.set(name, value)?,
             }
         }
@@ -237,7 +236,7 @@ fn accounts(add: &Adder) -> Result<()> {
         let [name, _, gid, members] = fields.as_slice() else { return Ok(Nil) };
         let table = lua.create_table()?;
         table.set("name", name.as_str())?;
-        table.set("gid", gid.parse::<u32>().ok())?;
+        table.set("gid", gid.parse::<f64>().ok())?;
         for member in members.split(',').filter(|member| !member.is_empty()) {
             table.push(member)?;
         }
@@ -306,9 +305,9 @@ fn processes(add: &Adder) -> Result<()> {
     add.function("fork", |lua, ()| match fork() {
         Ok(Fork::Child) => {
             lua.set_app_data(Forked);
-            give(lua, None, Ok::<_, io::Error>(0))
+            give(lua, None, Ok::<_, io::Error>(0.0))
         }
-        Ok(Fork::Parent(child)) => give(lua, None, Ok::<_, io::Error>(child.as_raw_nonzero().get())),
+        Ok(Fork::Parent(child)) => give(lua, None, Ok::<_, io::Error>(float(child))),
         Err(error) => give(lua, None, Err::<Value, _>(error)),
     })?;
     add.function("exec", |lua, (program, args): (PathBuf, Variadic<OsString>)| {
@@ -320,38 +319,46 @@ fn processes(add: &Adder) -> Result<()> {
     add.function("wait", |lua, pid: Option<i32>| {
         let pid = pid.and_then(one_process);
         let ended = rustix::process::waitpid(pid, WaitOptions::empty());
-        give(lua, None, ended.map(|ended| ended.map_or(0, |(pid, _)| pid.as_raw_nonzero().get())))
+        give(lua, None, ended.map(|ended| ended.map_or(0.0, |(pid, _)| float(pid))))
     })?;
     add.function("kill", |lua, (pid, signal): (i32, Option<i32>)| {
         let pid = one_process(pid).ok_or(Errno::INVAL);
         let signal = Signal::from_named_raw(signal.unwrap_or(Signal::TERM.as_raw())).ok_or(Errno::INVAL);
         let killed = pid.and_then(|pid| rustix::process::kill_process(pid, signal?));
-        give(lua, None, killed.map(|()| 0))
+        give(lua, None, killed.map(|()| 0.0))
     })?;
     add.function("getprocessid", |lua, field: Option<String>| {
         let table = lua.create_table()?;
-        table.set("uid", rustix::process::getuid().as_raw())?;
-        table.set("euid", rustix::process::geteuid().as_raw())?;
-        table.set("gid", rustix::process::getgid().as_raw())?;
-        table.set("egid", rustix::process::getegid().as_raw())?;
-        table.set("pid", rustix::process::getpid().as_raw_nonzero().get())?;
-        table.set("ppid", Pid::as_raw(rustix::process::getppid()))?;
-        table.set("pgrp", rustix::process::getpgrp().as_raw_nonzero().get())?;
+        for (name, value) in [
+            ("uid", rustix::process::getuid().as_raw().into()),
+            ("euid", rustix::process::geteuid().as_raw().into()),
+            ("gid", rustix::process::getgid().as_raw().into()),
+            ("egid", rustix::process::getegid().as_raw().into()),
+            ("pid", float(rustix::process::getpid())),
+            ("ppid", f64::from(Pid::as_raw(rustix::process::getppid()))),
+            ("pgrp", float(rustix::process::getpgrp())),
+        ] {
+            table.set(name, value)?;
+        }
         select(lua, table, field)
     })?;
     add.function("setuid", |lua, id: Id| {
         let uid = number("/etc/passwd", id).map(Uid::from_raw).ok_or(Errno::INVAL);
-        give(lua, None, uid.and_then(rustix::thread::set_thread_uid).map(|()| 0))
+        give(lua, None, uid.and_then(rustix::thread::set_thread_uid).map(|()| 0.0))
     })?;
     add.function("setgid", |lua, id: Id| {
         let gid = number("/etc/group", id).map(Gid::from_raw).ok_or(Errno::INVAL);
-        give(lua, None, gid.and_then(rustix::thread::set_thread_gid).map(|()| 0))
+        give(lua, None, gid.and_then(rustix::thread::set_thread_gid).map(|()| 0.0))
     })?;
     add.function("sleep", |_, seconds: u64| {
         std::thread::sleep(Duration::from_secs(seconds));
-        Ok(0)
+        Ok(0.0)
     })?;
     add.table.set("redirect2null", redirect2null(add.lua)?)
+}
+
+fn float(pid: Pid) -> f64 {
+    pid.as_raw_nonzero().get().into()
 }
 
 /// 0 and negative numbers mean several processes to wait(2) and kill(2).

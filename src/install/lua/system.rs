@@ -65,7 +65,7 @@ fn expansions(lua: &Lua, table: &Table, macros: Macros) -> Result<()> {
 fn execute(lua: &Lua, (program, args): (PathBuf, Variadic<OsString>)) -> Result<MultiValue> {
     let status = Command::new(&program).args(args.iter()).status();
     match status.map(|status| status.into_raw()) {
-        Ok(0) => give(lua, None, Ok::<_, io::Error>(0)),
+        Ok(0) => give(lua, None, Ok::<_, io::Error>(0.0)),
         Ok(status) => give(lua, None, Err::<Value, _>(io::Error::from_raw_os_error(status))),
         Err(error) => give(lua, Some(&program), Err::<Value, _>(error)),
     }
