@@ -13,10 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::lock::{self, Installed, Lockfile};
+use crate::lock::{self, Action, Installed, Lockfile};
 use crate::package::{Evr, Nevra};
 
 /// Where images keep the list, relative to their root.
@@ -48,13 +48,19 @@ struct MetaJson {
 }
 
 impl PackageSet {
-    /// The packages a chain of locks installs, bottom first.
-    pub fn of_locks(chain: &[&Lockfile]) -> Self {
-        let package = |installed: Installed| {
-            let Installed { layer, package } = installed;
-            (package.nevra(), Origin { layer: Some(layer), replaces: package.replaces })
-        };
-        lock::installed(chain).into_iter().map(package).collect()
+    /// The packages a stack of layers has, bottom first. A layer may replace and remove only what is below it.
+    pub fn of_lockfiles(stack: &[Lockfile]) -> Result<Self> {
+        let stack: Vec<&Lockfile> = stack.iter().collect();
+        for (height, lock) in stack.iter().enumerate() {
+            check_replaced(lock, &lock::installed(&stack[..height]))
+                .with_context(|| format!("stacking the packages of layer {}", lock.layer))?;
+        }
+        Ok(lock::installed(&stack).into_iter().collect())
+    }
+
+    /// The packages one layer brings, whatever is below it.
+    pub fn of_layer(lock: &Lockfile) -> Self {
+        lock::installed(&[lock]).into_iter().collect()
     }
 
     /// Parses `meta.json`.
@@ -108,6 +114,32 @@ impl PackageSet {
     /// Where a package came from, if it is in the set.
     pub fn origin(&self, nevra: &Nevra) -> Option<&Origin> {
         self.packages.get(nevra)
+    }
+}
+
+fn check_replaced(lock: &Lockfile, below: &[Installed]) -> Result<()> {
+    for package in &lock.packages {
+        let gone = match package.action {
+            Action::Install => None,
+            Action::Upgrade => package.replaces.as_ref(),
+            Action::Remove => Some(&package.evr),
+        };
+        let is_below =
+            |evr: &Evr| below.iter().any(|i| i.package.name == package.name && i.package.evr == *evr);
+        if let Some(evr) = gone.filter(|evr| !is_below(evr)) {
+            let name = &package.name;
+            bail!("{name} is to go away, but the layers below do not have {name}-{evr}");
+        }
+    }
+    Ok(())
+}
+
+impl FromIterator<Installed> for PackageSet {
+    fn from_iter<I: IntoIterator<Item = Installed>>(packages: I) -> Self {
+        let package = |Installed { layer, package }: Installed| {
+            (package.nevra(), Origin { layer: Some(layer), replaces: package.replaces })
+        };
+        packages.into_iter().map(package).collect()
     }
 }
 

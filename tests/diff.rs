@@ -297,6 +297,17 @@ fn lockfiles_with_the_layers_below() {
 }
 
 #[test]
+fn a_layer_that_replaces_what_is_not_there_is_refused() {
+    let scratch = Scratch::new();
+    scratch.write("bootc.x86_64.toml", &lockfile("bootc", None, &[]));
+    let removal = package("gone", "1-1", "action = \"remove\"");
+    let below = format!("sha256:{}", sha256("[]"));
+    scratch.write("node.x86_64.toml", &lockfile("node", Some(&below), &[&removal]));
+    let error = scratch.failure(&["diff", "node.x86_64.toml", "bootc.x86_64.toml"]);
+    assert!(error.contains("gone is to go away, but the layers below do not have gone-1-1"), "{error}");
+}
+
+#[test]
 fn rpmdbs() {
     let scratch = Scratch::new();
     let old = scratch.rpmdb("old", &[("alpha", "1-1"), ("beta", "1-1"), ("multi", "1-1")]);

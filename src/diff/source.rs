@@ -56,7 +56,7 @@ impl Source {
             Self::Lockfile(path) => {
                 let chain =
                     chain(path).with_context(|| format!("finding the layers below {}", path.display()))?;
-                Ok(chain.map(|chain| PackageSet::of_locks(&chain.iter().collect::<Vec<_>>())))
+                chain.map(|chain| PackageSet::of_lockfiles(&chain)).transpose()
             }
             Self::MetaJson(path) => {
                 let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
@@ -73,7 +73,7 @@ impl Source {
     /// The packages of a lockfile's own layer.
     fn own_packages(&self) -> Result<PackageSet> {
         match self {
-            Self::Lockfile(path) => Ok(PackageSet::of_locks(&[&read_lockfile(path)?])),
+            Self::Lockfile(path) => Ok(PackageSet::of_layer(&read_lockfile(path)?)),
             Self::MetaJson(_) | Self::Rpmdb(_) | Self::Image(_) => Err(hinted(
                 "comparing a lockfile with what is more than a layer",
                 "put the lockfiles of the layers below, as it was solved on them, beside the lockfile",
