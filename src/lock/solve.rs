@@ -190,15 +190,12 @@ fn check_update(plan: &Plan, layers: &BTreeSet<&str>, lockfiles: &Path, update: 
         let lock = read(lockfiles, &plan.stream.name, layer, plan.stream.arch)?;
         known.extend(lock.into_iter().flat_map(|lock| lock.packages).map(|package| package.name));
     }
-    for name in wanted.difference(&known) {
-        let near = known.iter().max_by(|a, b| {
-            strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)).then_with(|| b.cmp(a))
-        });
-        let advice =
-            near.map_or_else(|| "nothing is locked yet".to_owned(), |near| format!("did you mean `{near}`?"));
-        return Err(hinted(format!("no layer has `{name}` locked, so it cannot be updated"), advice));
-    }
-    Ok(())
+    let Some(name) = wanted.difference(&known).next() else { return Ok(()) };
+    let likeness = |known: &str| strsim::jaro_winkler(known, name);
+    let near = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then_with(|| b.cmp(a)));
+    let advice =
+        near.map_or_else(|| "nothing is locked yet".to_owned(), |near| format!("did you mean `{near}`?"));
+    Err(hinted(format!("no layer has `{name}` locked, so it cannot be updated"), advice))
 }
 
 struct Run<'r> {

@@ -176,6 +176,9 @@ impl Story<'_, '_> {
             match *rule {
                 Rule::Job(job) if !jobs.insert(job) => {}
                 Rule::Job(job) => match self.asked(job) {
+                    Some(text) if self.jobs[job].packages.is_empty() => {
+                        trees.push(Tree::leaf(format!("{text}, which nothing provides")));
+                    }
                     Some(text) => {
                         let branches = self.packages(&self.jobs[job].packages);
                         trees.push(Tree { text, branches });

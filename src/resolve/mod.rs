@@ -158,8 +158,8 @@ fn attempt<'a>(
 /// The request as libsolv's jobs. Finds every entry that names nothing before giving up.
 fn jobs<'a>(request: &Request<'a>, universe: &Universe<'a>) -> Result<Vec<(Ask<'a>, Job)>, Unsatisfiable> {
     let mut jobs = vec![
-        (Ask::Setting, Job { action: Action::Multiversion, packages: universe.providing(&INSTALL_ONLY) }),
-        (Ask::Setting, Job { action: Action::Favor, packages: favored(request, universe) }),
+        (Ask::Setting, Job::new(Action::Multiversion, universe.providing(&INSTALL_ONLY))),
+        (Ask::Setting, Job::new(Action::Favor, favored(request, universe))),
     ];
     let mut leaving: BTreeSet<PackageId> = BTreeSet::new();
     let mut failed = Vec::new();
@@ -167,7 +167,7 @@ fn jobs<'a>(request: &Request<'a>, universe: &Universe<'a>) -> Result<Vec<(Ask<'
         match universe.parents_named(&entry.value) {
             Ok(packages) if !packages.is_empty() => {
                 leaving.extend(&packages);
-                jobs.push((Ask::Remove(entry), Job { action: Action::Erase, packages }));
+                jobs.push((Ask::Remove(entry), Job::new(Action::Erase, packages)));
             }
             Ok(_) => failed.push(explain::nothing_to_remove(universe, entry)),
             Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
@@ -180,17 +180,24 @@ fn jobs<'a>(request: &Request<'a>, universe: &Universe<'a>) -> Result<Vec<(Ask<'
             failed.push(explain::no_such_override(universe, entry));
         } else if !parents.is_empty() && !is_in_place(universe, &parents, &entry.value) {
             leaving.extend(&parents);
-            jobs.push((Ask::Override(entry), Job { action: Action::Erase, packages: parents }));
-            jobs.push((Ask::Override(entry), Job { action: Action::Install, packages: candidates }));
+            jobs.push((Ask::Override(entry), Job::new(Action::Erase, parents)));
+            jobs.push((Ask::Override(entry), Job::new(Action::Install, candidates)));
         }
     }
     for id in universe.all_parents().filter(|id| !leaving.contains(id)) {
-        jobs.push((Ask::Stay, Job { action: Action::Lock, packages: vec![id] }));
+        jobs.push((Ask::Stay, Job::new(Action::Lock, vec![id])));
     }
     // sorted, so that the order of a manifest's lines never decides
     let mut install: Vec<_> = request.packages.install.iter().collect();
     install.sort_by_key(|entry| &entry.value);
     for entry in install {
+        if entry.value.starts_with('(') {
+            match rich_job(universe, &entry.value) {
+                Ok(job) => jobs.push((Ask::Install(entry), job)),
+                Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
+            }
+            continue;
+        }
         match universe.candidates(&entry.value) {
             Ok(groups) if groups.is_empty() => failed.push(explain::no_such_package(universe, entry)),
             Ok(groups) => jobs.extend(install_jobs(universe, entry, groups, &leaving)),
@@ -215,8 +222,16 @@ fn install_jobs<'a>(
         .into_iter()
         .filter(|group| !group.iter().any(stays))
         .map(|group| group.into_iter().filter(|id| !leaving.contains(id)).collect())
-        .map(|packages| (Ask::Install(entry), Job { action: Action::Install, packages }))
+        .map(|packages| (Ask::Install(entry), Job::new(Action::Install, packages)))
         .collect()
+}
+
+/// An entry that is a rich dependency, `(qemu-guest-agent if kernel)`: it is met like a requirement.
+fn rich_job(universe: &Universe, text: &str) -> Result<Job, rich::ParseRichError> {
+    let parsed = rich::Rich::parse(text)?;
+    let dependency = Dependency { name: text.to_owned(), version: None, pre: false };
+    let packages = parsed.wanted().into_iter().flat_map(|leaf| universe.providers(leaf)).collect();
+    Ok(Job { action: Action::Install, packages, dependency: Some(universe.pool.intern(&dependency)?) })
 }
 
 /// Whether the layers below have just what the override wants. A local file always replaces.
@@ -255,7 +270,7 @@ fn held_back<'a>(
         let evr = &universe.package(added(name)?).nevra.evr;
         let candidates = universe.available(name);
         let newer = candidates.iter().any(|&id| universe.package(id).nevra.evr.rpm_cmp(evr).is_gt());
-        newer.then_some((Ask::Update(name), Job { action: Action::Install, packages: candidates }))
+        newer.then_some((Ask::Update(name), Job::new(Action::Install, candidates)))
     };
     request.update.iter().filter_map(job).collect()
 }

@@ -57,6 +57,15 @@ pub struct Job {
     pub action: Action,
     /// With which packages.
     pub packages: Vec<PackageId>,
+    /// A rich dependency to be met instead; `packages` are then those it can bring in.
+    pub dependency: Option<DependencyId>,
+}
+
+impl Job {
+    /// A job about a set of packages.
+    pub fn new(action: Action, packages: Vec<PackageId>) -> Self {
+        Self { action, packages, dependency: None }
+    }
 }
 
 /// A rule that takes part in a contradiction.
@@ -333,8 +342,12 @@ impl Pool {
                 Action::Favor => ffi::SOLVER_FAVOR,
                 Action::Multiversion => ffi::SOLVER_MULTIVERSION,
             };
-            queue.push((how | ffi::SOLVER_SOLVABLE_ONE_OF) as ffi::Id);
-            queue.push(self.set(&job.packages));
+            let (select, what) = match job.dependency {
+                Some(dependency) => (ffi::SOLVER_SOLVABLE_PROVIDES, dependency.0),
+                None => (ffi::SOLVER_SOLVABLE_ONE_OF, self.set(&job.packages)),
+            };
+            queue.push((how | select) as ffi::Id);
+            queue.push(what);
         }
         let solver = Solver::new(self);
         for (flag, value) in [

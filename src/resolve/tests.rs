@@ -260,6 +260,22 @@ fn rich_dependencies() {
 }
 
 #[test]
+fn entries_may_be_rich() {
+    let repo = ["agent 1-1", "kernel 1-1", "other 1-1"];
+    assert_eq!(World::new(&repo).install(&["(agent if kernel)"]).solve(), [""; 0]);
+    assert_eq!(
+        World::new(&repo).install(&["(agent if kernel)", "kernel"]).solve(),
+        ["+agent-1-1 requested", "+kernel-1-1 requested"]
+    );
+    assert_eq!(World::new(&repo).below(&["kernel 1-1"]).install(&["(agent if kernel)"]).names(), ["agent"]);
+    assert_eq!(World::new(&repo).install(&["(other or agent)"]).names(), ["agent"]);
+    let (text, _) = World::new(&repo).install(&["(agent iff kernel)"]).refused();
+    assert!(text.contains("has `(agent iff kernel)`: expected and, or, if"), "{text}");
+    let (text, _) = World::new(&repo).install(&["(gone or lost)"]).refused();
+    assert_eq!(text, "node.toml:10 installs `(gone or lost)`, which nothing provides");
+}
+
+#[test]
 fn weak_dependencies_only_when_wanted() {
     let repo = [
         "app 1-1; recommends nice, impossible",
