@@ -85,7 +85,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     Ok(if args.check && changed { Answer::No } else { Answer::Done })
 }
 
-fn layers<'p>(plan: &'p Plan, wanted: &[String]) -> Result<Vec<&'p str>> {
+/// The layers of the plan that are wanted, in stack order: all if none is named.
+pub fn layers<'p>(plan: &'p Plan, wanted: &[String]) -> Result<Vec<&'p str>> {
     let all: Vec<&str> = plan.layers.iter().map(|layer| layer.name.as_str()).collect();
     if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
         let stream = &plan.stream.name;

@@ -6,6 +6,7 @@
 mod build;
 mod compile;
 mod diff;
+mod fetch;
 mod gc;
 mod images;
 mod lock;
@@ -90,6 +91,7 @@ enum Command {
     Build(build::Args),
     Compile(compile::Args),
     Diff(diff::Args),
+    Fetch(fetch::Args),
     Gc(gc::Args),
     Images(images::Args),
     Lock(lock::Args),
@@ -131,6 +133,7 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Build(args) => build::run(&cli.global, args),
         Command::Compile(args) => compile::run(&cli.global, args),
         Command::Diff(args) => diff::run(&cli.global, args),
+        Command::Fetch(args) => fetch::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
         Command::Images(args) => images::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),

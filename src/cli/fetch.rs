@@ -1,0 +1,97 @@
+//! `strata fetch`
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Answer, Global, lock::layers, print, print_json};
+use crate::error::hinted;
+use crate::fetch::{Fetcher, Options, wanted};
+use crate::lock;
+use crate::package::Arch;
+
+/// Bring the locked packages of layers, and of those below them, into the store, verified
+#[derive(clap::Args)]
+pub struct Args {
+    /// The stream, a folder below the manifests
+    stream: String,
+    /// Only these layers and those below [default: all]
+    layers: Vec<String>,
+    /// Architectures to fetch [default: this machine's]
+    #[arg(long)]
+    arch: Vec<Arch>,
+    /// Also copy the packages to DIR/<repo>/<location>, for `strata build --vendor DIR`
+    #[arg(long, value_name = "DIR")]
+    vendor: Option<PathBuf>,
+}
+
+/// What `--format json` prints for a layer.
+#[derive(Serialize)]
+struct Report {
+    stream: String,
+    layer: String,
+    arch: Arch,
+    packages: usize,
+    /// In bytes.
+    size: u64,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<Answer> {
+    let arches: BTreeSet<Arch> = match args.arch.is_empty() {
+        true => BTreeSet::from([global.arch(None)?]),
+        false => args.arch.iter().copied().collect(),
+    };
+    let fetcher = Fetcher::new(&global.store()?, Options::default());
+    let mut reports = Vec::new();
+    for arch in arches {
+        reports.extend(fetch(global, args, arch, &fetcher)?);
+    }
+    match global.json() {
+        true => print_json(&reports)?,
+        false => print(&reports.iter().map(text).collect::<String>())?,
+    }
+    Ok(Answer::Done)
+}
+
+fn fetch(global: &Global, args: &Args, arch: Arch, fetcher: &Fetcher) -> Result<Vec<Report>> {
+    let plan = global.plan(&args.stream, arch)?;
+    let asked = layers(&plan, &args.layers)?;
+    let needed: BTreeSet<&str> =
+        asked.iter().flat_map(|name| plan.stack(name)).map(|layer| layer.name.as_str()).collect();
+    let mut locks = Vec::new();
+    for layer in plan.layers.iter().filter(|layer| needed.contains(layer.name.as_str())) {
+        let lockfile = lock::read(&global.lockfiles, &args.stream, &layer.name, arch)?;
+        locks.push(lockfile.ok_or_else(|| {
+            let stream = &args.stream;
+            hinted(
+                format!("layer {} of stream {stream} is not locked for {arch}", layer.name),
+                format!("run `strata lock {stream}` first"),
+            )
+        })?);
+    }
+    let (mut all, mut reports) = (Vec::new(), Vec::new());
+    for lockfile in &locks {
+        let packages = wanted(&plan, &global.manifests, lockfile)?;
+        reports.push(Report {
+            stream: lockfile.stream.clone(),
+            layer: lockfile.layer.clone(),
+            arch,
+            packages: packages.len(),
+            size: packages.iter().map(|wanted| wanted.package.size).sum(),
+        });
+        all.extend(packages);
+    }
+    fetcher.packages(&all, &*global.progress())?;
+    if let Some(dir) = &args.vendor {
+        fetcher.vendor(&all, dir)?;
+    }
+    Ok(reports)
+}
+
+/// `node.x86_64: 13 packages, 5.31 MiB`
+fn text(report: &Report) -> String {
+    let Report { layer, arch, packages, size, .. } = report;
+    format!("{layer}.{arch}: {packages} packages, {}\n", indicatif::HumanBytes(*size))
+}
