@@ -4,6 +4,8 @@
 //! Needs root, because it compares a build by root with one by an ordinary user, and strata's trees with
 //! those that rpm and dnf make as root.
 
+#[path = "../../examples/demo-repos/repos/mod.rs"]
+mod demo_repos;
 #[path = "../parity/mod.rs"]
 mod parity;
 

@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::demo_repos;
+
 /// Who runs strata.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum User {
@@ -154,10 +156,7 @@ pub fn repositories() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let dir = scratch("demo-repos");
-        // examples are built before tests run, in the directory above the tests' own
-        let test = std::env::current_exe().unwrap();
-        let generator = test.ancestors().nth(2).unwrap().join("examples/demo-repos");
-        run(Command::new(generator).arg(&dir));
+        demo_repos::generate(&dir).unwrap();
         dir
     })
 }

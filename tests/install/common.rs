@@ -54,9 +54,15 @@ impl Rig {
         self.apply(rpms, &[], runner)
     }
 
-    pub fn apply(&self, rpms: &[PathBuf], erase: &[Nevra], runner: &dyn ScriptRunner) -> anyhow::Result<Report> {
+    pub fn apply(
+        &self,
+        rpms: &[PathBuf],
+        erase: &[Nevra],
+        runner: &dyn ScriptRunner,
+    ) -> anyhow::Result<Report> {
         let (ours, stage) = (self.ours(), self.dir.path().join("stage"));
-        let tx = Transaction { install: rpms.to_vec(), erase: erase.to_vec(), ..self.transaction(&ours, &stage) };
+        let tx =
+            Transaction { install: rpms.to_vec(), erase: erase.to_vec(), ..self.transaction(&ours, &stage) };
         run(&tx, runner, &Silent)
     }
 }
@@ -97,7 +103,9 @@ pub fn rpm_install(root: &Path, rpms: &[PathBuf], options: &[&str]) -> Vec<Strin
     let mut sorted = rpms.to_vec();
     sorted.sort_by_key(|p| nevra(p));
     let mut rpm = rpm(root);
-    rpm.args(["-i", "-vv", "--nodeps", "--nosignature", "--nodigest", "--force-debian"]).args(options).args(sorted);
+    rpm.args(["-i", "-vv", "--nodeps", "--nosignature", "--nodigest", "--force-debian"])
+        .args(options)
+        .args(sorted);
     let log = checked(&mut rpm);
     let elements = log.lines().filter_map(|l| l.strip_prefix("D: ========== +++ "));
     let nevra = |element: &str| {

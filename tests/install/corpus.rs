@@ -24,7 +24,8 @@ fn packages(at: &Path) -> Vec<PathBuf> {
 #[test]
 #[ignore = "needs STRATA_TEST_RPMS"]
 fn a_repository_becomes_the_same_tree() {
-    let rpms = packages(Path::new(&std::env::var_os("STRATA_TEST_RPMS").expect("STRATA_TEST_RPMS is not set")));
+    let rpms =
+        packages(Path::new(&std::env::var_os("STRATA_TEST_RPMS").expect("STRATA_TEST_RPMS is not set")));
     let rig = Rig::new();
     let started = Instant::now();
     let report = rig.install(&rpms, &Recorder::default()).unwrap();
