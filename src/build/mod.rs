@@ -223,7 +223,7 @@ impl Build<'_> {
         for layer in self.request.plan.stack(&layer.name) {
             locks.push(self.lock(layer, &locks)?);
         }
-        let locked = PackageSet::of_locks(&locks.iter().collect::<Vec<_>>());
+        let locked = PackageSet::of_lockfiles(&locks)?;
         let found = diff::image::packages(&from, &image)?;
         if !found.nevras().eq(locked.nevras()) {
             return Err(hinted(
@@ -304,7 +304,7 @@ impl Build<'_> {
         };
         let inputs = inputs::digest(plan, layer, &lock, &given)?;
         locks.push(lock);
-        let packages = PackageSet::of_locks(&locks.iter().collect::<Vec<_>>());
+        let packages = PackageSet::of_lockfiles(&locks)?;
         let revisions = locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision);
         let epoch = revisions.max().unwrap_or(0);
         let version = self.version(layer, below, epoch, &inputs)?;

@@ -74,7 +74,9 @@ fn librpms_database_is_gone_on_with() {
     let fixture = Fixture::new();
     let theirs = fixture.librpm(&fixture.rpms[1..]);
     assert_eq!(&fs::read(&theirs).unwrap()[18..20], [2, 2], "librpm's journal mode is WAL");
-    write(&theirs, |db| drop(db.add(&blob(&fixture.rpms[0], EPOCH)).unwrap()));
+    write(&theirs, |db| {
+        db.add(&blob(&fixture.rpms[0], EPOCH)).unwrap();
+    });
     assert_eq!(&fs::read(&theirs).unwrap()[18..20], [1, 1]);
     let dir = theirs.parent().unwrap();
     let side_files = fs::read_dir(dir).unwrap().filter(|e| {
@@ -138,7 +140,11 @@ fn the_same_rows_are_the_same_bytes() {
     let fixture = Fixture::new();
     let [first, second] = ["first", "second"].map(|name| {
         let path = fixture.path(name);
-        write(&path, |db| fixture.rpms.iter().for_each(|rpm| drop(db.add(&blob(rpm, EPOCH)).unwrap())));
+        write(&path, |db| {
+            for rpm in &fixture.rpms {
+                db.add(&blob(rpm, EPOCH)).unwrap();
+            }
+        });
         // a second layer, which removes a package of the first and has one of its own come and go
         write(&path, |db| {
             db.remove(1).unwrap();
