@@ -345,7 +345,7 @@ impl Fetcher {
         }
         let found = hasher.finish();
         if found != expected {
-            return Err(Refusal::Checksum { expected, found }.into());
+            return Err(Refusal::Checksum { expected: expected.to_string(), found: found.to_string() }.into());
         }
         Ok(temporary)
     }

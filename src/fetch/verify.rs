@@ -13,7 +13,6 @@ use super::keyring::{BadSignature, Keyring};
 use crate::digest::Digest;
 use crate::lock::LockedPackage;
 use crate::package::{Evr, Nevra};
-use crate::repo::repomd::Checksum;
 
 /// Why a file is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -24,17 +23,17 @@ pub enum Refusal {
     #[error("the file has {found} bytes, expected {expected}")]
     Truncated { expected: u64, found: u64 },
     #[error("the file has {found}, expected {expected}")]
-    Checksum { expected: Checksum, found: Checksum },
+    Checksum { expected: String, found: String },
     #[error("it is no intact RPM package: {0}")]
     Malformed(String),
-    #[error("the package's payload has {found}, its header says {expected}")]
-    Payload { expected: String, found: Digest },
+    #[error("the package's payload has sha256:{found}, its header says sha256:{expected}")]
+    Payload { expected: String, found: String },
     #[error("the package is not signed")]
     Unsigned,
     #[error("the package's signature is not accepted")]
     Signature(#[source] BadSignature),
     #[error("the package is {found}, expected {expected}")]
-    Identity { expected: Nevra, found: Nevra },
+    Identity { expected: String, found: String },
 }
 
 impl Refusal {
@@ -70,7 +69,9 @@ pub fn package(file: &File, locked: &LockedPackage, trust: Option<&Keyring>) -> 
     trusted(&metadata, locked, trust)?;
     let (found, _) = Digest::of_reader(&mut reader)?;
     match payload_digest(&metadata)? {
-        Some(expected) if expected != found.hex() => Err(Refusal::Payload { expected, found }.into()),
+        Some(expected) if expected != found.hex() => {
+            Err(Refusal::Payload { expected, found: found.hex() }.into())
+        }
         None if trust.is_some() => {
             Err(Refusal::Malformed("its header holds no sha256 of the payload, so nothing signs it".into())
                 .into())
@@ -114,7 +115,7 @@ fn trusted(
     }
     let (expected, found) = (locked.nevra(), nevra(metadata)?);
     if expected != found {
-        return Err(Refusal::Identity { expected, found });
+        return Err(Refusal::Identity { expected: expected.to_string(), found: found.to_string() });
     }
     Ok(())
 }
