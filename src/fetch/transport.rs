@@ -180,18 +180,18 @@ fn client(repo: &plan::Repo) -> Result<Client> {
 
 /// Whether the same request may succeed a moment later.
 fn is_transient(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        if let Some(BadStatus(status)) = cause.downcast_ref() {
-            return status.is_server_error()
-                || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        }
-        let inside_io =
-            cause.downcast_ref::<io::Error>().and_then(|e| e.get_ref()).and_then(|e| e.downcast_ref());
-        cause
-            .downcast_ref::<reqwest::Error>()
-            .or(inside_io)
-            .is_some_and(|e| !e.is_redirect() && !e.is_builder())
-    })
+    let io_errors = || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // rustls says so of a certificate it does not accept
+    if io_errors().any(|e| e.kind() == io::ErrorKind::InvalidData) {
+        return false;
+    }
+    if let Some(BadStatus(status)) = error.downcast_ref() {
+        return status.is_server_error()
+            || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    }
+    let requests = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
+    let bodies = io_errors().filter_map(|e| e.get_ref()?.downcast_ref());
+    requests.chain(bodies).any(|e| !e.is_redirect() && !e.is_builder())
 }
 
 /// The URL of a file below a base URL. `location` is written into URLs as it is, like dnf does; escapes may

@@ -7,3 +7,4 @@ mod keys;
 mod metadata;
 mod packages;
 mod server;
+mod tls;
