@@ -22,7 +22,7 @@ pub struct Args {
     /// Architectures to fetch [default: this machine's]
     #[arg(long)]
     arch: Vec<Arch>,
-    /// Also copy the packages to DIR/<repo>/<location>, for `strata build --vendor DIR`
+    /// Also copy the packages to DIR/REPO/LOCATION, for `strata build --vendor DIR`
     #[arg(long, value_name = "DIR")]
     vendor: Option<PathBuf>,
 }

@@ -181,8 +181,9 @@ fn client(repo: &plan::Repo) -> Result<Client> {
 /// Whether the same request may succeed a moment later.
 fn is_transient(error: &anyhow::Error) -> bool {
     let io_errors = || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    // rustls says so of a certificate it does not accept
-    if io_errors().any(|e| e.kind() == io::ErrorKind::InvalidData) {
+    // rustls says so of a certificate it does not accept, inside an error of hyper-rustls
+    let inner = |e: &io::Error| e.get_ref()?.downcast_ref().map(io::Error::kind);
+    if io_errors().any(|e| inner(e) == Some(io::ErrorKind::InvalidData)) {
         return false;
     }
     if let Some(BadStatus(status)) = error.downcast_ref() {
