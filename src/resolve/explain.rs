@@ -150,7 +150,10 @@ pub fn no_such_override(universe: &Universe, entry: &Sourced<Override>) -> Probl
 pub fn explain(universe: &Universe, asks: &[Ask], jobs: &[Job], problems: &[Vec<Rule>]) -> Unsatisfiable {
     let problems = problems.iter().map(|rules| {
         let mut story = Story { universe, asks, jobs, rules, told: BTreeSet::new(), advice: Vec::new() };
-        let trees = story.trees();
+        let mut trees = story.trees();
+        if trees.is_empty() {
+            trees.push(Tree::leaf("the packages asked for cannot all be installed".to_owned()));
+        }
         Problem { trees, advice: story.advice }
     });
     Unsatisfiable::new(problems.collect())

@@ -10,6 +10,7 @@
 //! there is no solution, [`why`] why a package is in one.
 
 mod explain;
+mod jobs;
 mod pool;
 mod rich;
 mod spec;
@@ -28,7 +29,7 @@ use universe::Universe;
 pub use why::Why;
 
 use crate::package::{Arch, Dependency, Evr, Nevra};
-use crate::plan::{self, Override, OverrideTo, Sourced};
+use crate::plan::{self, Override, Sourced};
 use crate::repo::{RepoMetadata, RepoPackage};
 
 /// What is to be solved.
@@ -116,21 +117,10 @@ enum Ask<'a> {
     Setting,
 }
 
-/// Packages of which several versions may be there: dnf's `installonlypkgs`.
-const INSTALL_ONLY: [&str; 7] = [
-    "kernel",
-    "kernel-PAE",
-    "installonlypkg(kernel)",
-    "installonlypkg(kernel-module)",
-    "installonlypkg(vm)",
-    "multiversion(kernel)",
-    "installonlypkg(livepatch)",
-];
-
 /// Solves a request.
 pub fn solve<'a>(request: &Request<'a>) -> Result<Solution<'a>, Error> {
     let universe = Universe::new(request)?;
-    let mut jobs = jobs(request, &universe)?;
+    let mut jobs = jobs::jobs(request, &universe)?;
     let mut chosen = attempt(&universe, &jobs, request)?;
     let held_back = held_back(request, &universe, &chosen);
     if !held_back.is_empty() {
@@ -155,95 +145,6 @@ fn attempt<'a>(
         .map_err(|problems| explain(universe, &asks, &jobs, &problems))
 }
 
-/// The request as libsolv's jobs. Finds every entry that names nothing before giving up.
-fn jobs<'a>(request: &Request<'a>, universe: &Universe<'a>) -> Result<Vec<(Ask<'a>, Job)>, Unsatisfiable> {
-    let mut jobs = vec![
-        (Ask::Setting, Job::new(Action::Multiversion, universe.providing(&INSTALL_ONLY))),
-        (Ask::Setting, Job::new(Action::Favor, favored(request, universe))),
-    ];
-    let mut leaving: BTreeSet<PackageId> = BTreeSet::new();
-    let mut failed = Vec::new();
-    for entry in &request.packages.remove {
-        match universe.parents_named(&entry.value) {
-            Ok(packages) if !packages.is_empty() => {
-                leaving.extend(&packages);
-                jobs.push((Ask::Remove(entry), Job::new(Action::Erase, packages)));
-            }
-            Ok(_) => failed.push(explain::nothing_to_remove(universe, entry)),
-            Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
-        }
-    }
-    for entry in &request.packages.overrides {
-        let parents = universe.parents(&entry.value.package);
-        let candidates = universe.available(&entry.value.package);
-        if candidates.is_empty() {
-            failed.push(explain::no_such_override(universe, entry));
-        } else if !parents.is_empty() && !is_in_place(universe, &parents, &entry.value) {
-            leaving.extend(&parents);
-            jobs.push((Ask::Override(entry), Job::new(Action::Erase, parents)));
-            jobs.push((Ask::Override(entry), Job::new(Action::Install, candidates)));
-        }
-    }
-    for id in universe.all_parents().filter(|id| !leaving.contains(id)) {
-        jobs.push((Ask::Stay, Job::new(Action::Lock, vec![id])));
-    }
-    // sorted, so that the order of a manifest's lines never decides
-    let mut install: Vec<_> = request.packages.install.iter().collect();
-    install.sort_by_key(|entry| &entry.value);
-    for entry in install {
-        if entry.value.starts_with('(') {
-            match rich_job(universe, &entry.value) {
-                Ok(job) => jobs.push((Ask::Install(entry), job)),
-                Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
-            }
-            continue;
-        }
-        match universe.candidates(&entry.value) {
-            Ok(groups) if groups.is_empty() => failed.push(explain::no_such_package(universe, entry)),
-            Ok(groups) => jobs.extend(install_jobs(universe, entry, groups, &leaving)),
-            Err(error) => failed.push(explain::bad_entry(entry, &error.to_string())),
-        }
-    }
-    match failed.is_empty() {
-        true => Ok(jobs),
-        false => Err(Unsatisfiable::new(failed)),
-    }
-}
-
-/// A job for each group of candidates that no staying package of the layers below fulfils already.
-fn install_jobs<'a>(
-    universe: &Universe<'a>,
-    entry: &'a Sourced<String>,
-    groups: Vec<Vec<PackageId>>,
-    leaving: &BTreeSet<PackageId>,
-) -> Vec<(Ask<'a>, Job)> {
-    let stays = |id: &PackageId| universe.is_parent(*id) && !leaving.contains(id);
-    groups
-        .into_iter()
-        .filter(|group| !group.iter().any(stays))
-        .map(|group| group.into_iter().filter(|id| !leaving.contains(id)).collect())
-        .map(|packages| (Ask::Install(entry), Job::new(Action::Install, packages)))
-        .collect()
-}
-
-/// An entry that is a rich dependency, `(qemu-guest-agent if kernel)`: it is met like a requirement.
-fn rich_job(universe: &Universe, text: &str) -> Result<Job, rich::ParseRichError> {
-    let parsed = rich::Rich::parse(text)?;
-    let dependency = Dependency { name: text.to_owned(), version: None, pre: false };
-    let packages = parsed.wanted().into_iter().flat_map(|leaf| universe.providers(leaf)).collect();
-    Ok(Job { action: Action::Install, packages, dependency: Some(universe.pool.intern(&dependency)?) })
-}
-
-/// Whether the layers below have just what the override wants. A local file always replaces.
-fn is_in_place(universe: &Universe, parents: &[PackageId], wanted: &Override) -> bool {
-    match &wanted.to {
-        OverrideTo::Version(evr) => {
-            parents.iter().all(|&id| is_version(&universe.package(id).nevra.evr, evr))
-        }
-        OverrideTo::File(_) => false,
-    }
-}
-
 /// Whether a package's EVR is the one asked for, in which the release may be left out.
 fn is_version(evr: &Evr, wanted: &Evr) -> bool {
     let evr = match wanted.release.is_empty() {
@@ -251,11 +152,6 @@ fn is_version(evr: &Evr, wanted: &Evr) -> bool {
         false => evr,
     };
     evr.rpm_cmp(wanted).is_eq()
-}
-
-fn favored(request: &Request, universe: &Universe) -> Vec<PackageId> {
-    let keep = |nevra: &Nevra| request.favored.contains(nevra) && !request.update.contains(&nevra.name);
-    universe.all_available().filter(|&id| keep(&universe.package(id).nevra)).collect()
 }
 
 /// Jobs for packages that should be updated, yet are not the newest because a favored one wants the old.
@@ -270,7 +166,10 @@ fn held_back<'a>(
         let evr = &universe.package(added(name)?).nevra.evr;
         let candidates = universe.available(name);
         let newer = candidates.iter().any(|&id| universe.package(id).nevra.evr.rpm_cmp(evr).is_gt());
-        newer.then_some((Ask::Update(name), Job::new(Action::Install, candidates)))
+        newer.then_some((
+            Ask::Update(name),
+            Job { action: Action::Install, packages: candidates, dependency: None },
+        ))
     };
     request.update.iter().filter_map(job).collect()
 }

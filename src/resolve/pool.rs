@@ -61,13 +61,6 @@ pub struct Job {
     pub dependency: Option<DependencyId>,
 }
 
-impl Job {
-    /// A job about a set of packages.
-    pub fn new(action: Action, packages: Vec<PackageId>) -> Self {
-        Self { action, packages, dependency: None }
-    }
-}
-
 /// A rule that takes part in a contradiction.
 #[derive(Clone, Copy, Debug)]
 pub enum Rule {
@@ -433,9 +426,9 @@ impl<'p> Solver<'p> {
         let dependency = DependencyId(dependency);
         let (a, b) = (PackageId::of(from), PackageId::of(to));
         Some(match kind {
-            ffi::SolverRuleinfo_SOLVER_RULE_JOB | ffi::SolverRuleinfo_SOLVER_RULE_JOB_UNSUPPORTED => {
-                self.job(rule)?
-            }
+            ffi::SolverRuleinfo_SOLVER_RULE_JOB
+            | ffi::SolverRuleinfo_SOLVER_RULE_JOB_NOTHING_PROVIDES_DEP
+            | ffi::SolverRuleinfo_SOLVER_RULE_JOB_UNSUPPORTED => self.job(rule)?,
             // the job's own rule, of which this one is the "best version" part
             ffi::SolverRuleinfo_SOLVER_RULE_BEST => self.job(to)?,
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_NOTHING_PROVIDES_DEP => Rule::NothingProvides(a?, dependency),

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::digest::Digest;
-use crate::plan::{Origin, OverrideKind, Packages};
+use crate::plan::{Origin, OverrideKind, OverrideTo, Packages};
 
 /// A world to solve in. Packages are written
 /// `NAME EVR [ARCH]; needs A >= 1, /b; provides C = 2; conflicts D; obsoletes E < 3; recommends F; file /path`.
