@@ -12,6 +12,7 @@ mod images;
 mod lock;
 mod screen;
 mod show;
+mod why;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -96,6 +97,7 @@ enum Command {
     Images(images::Args),
     Lock(lock::Args),
     Show(show::Args),
+    Why(why::Args),
 }
 
 /// How a command that did not fail ended.
@@ -138,6 +140,7 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Images(args) => images::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
+        Command::Why(args) => why::run(&cli.global, args),
     }
 }
 
