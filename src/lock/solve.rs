@@ -1,6 +1,6 @@
 //! Bringing locks up to date.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,9 @@ pub trait Metadata {
     fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata>;
     /// Completes the file lists of a repository's packages.
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
-    /// A locked package that no repository lists any more.
+    /// The metadata a repository had when its repomd.xml had this digest, if they are still at hand.
+    fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>>;
+    /// A locked package that no metadata at hand list.
     fn locked(&self, plan: &Plan, package: &LockedPackage) -> Result<RepoPackage>;
     /// A local RPM, its location below the manifests' directory.
     fn local(&self, file: &Path) -> Result<RepoPackage>;
@@ -147,8 +149,7 @@ pub fn lock(
         }
         let stack = plan.stack(&layer.name);
         let chain: Vec<&Lockfile> = stack.iter().filter_map(|below| locks.get(below.name.as_str())).collect();
-        let parents = installed(&chain);
-        let result = run.layer(layer, &parents, previous)?;
+        let result = run.layer(layer, &chain, previous)?;
         locks.insert(&layer.name, result.lock.clone());
         done.push(result);
     }
@@ -210,12 +211,7 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    fn layer(
-        &mut self,
-        layer: &Layer,
-        parents: &[Installed],
-        previous: Option<Lockfile>,
-    ) -> Result<LayerLock> {
+    fn layer(&mut self, layer: &Layer, chain: &[&Lockfile], previous: Option<Lockfile>) -> Result<LayerLock> {
         if let Base::Image(image) = &layer.from {
             return Err(hinted(
                 format!(
@@ -226,7 +222,7 @@ impl Run<'_> {
             ));
         }
         let manifest = request_digest(self.plan, layer);
-        let parent = matches!(layer.from, Base::Layer(_)).then(|| packages_digest(parents));
+        let parent = matches!(layer.from, Base::Layer(_)).then(|| packages_digest(&installed(chain)));
         let local = self.local(layer)?;
         let stale = stale(previous.as_ref(), manifest, parent, &local, self.update);
         match (stale, previous) {
@@ -234,7 +230,7 @@ impl Run<'_> {
             (stale, previous) => {
                 let favored = self.favored(previous.as_ref());
                 let lock =
-                    self.solve(layer, parents, &local, &favored, (manifest, parent)).with_context(|| {
+                    self.solve(layer, chain, &local, &favored, (manifest, parent)).with_context(|| {
                         format!(
                             "locking {}/{} for {}",
                             self.plan.stream.name, layer.name, self.plan.stream.arch
@@ -284,19 +280,20 @@ impl Run<'_> {
     fn solve(
         &mut self,
         layer: &Layer,
-        parents: &[Installed],
+        chain: &[&Lockfile],
         local: &BTreeMap<PathBuf, RepoPackage>,
         favored: &BTreeSet<Nevra>,
         (manifest, parent): (Digest, Option<Digest>),
     ) -> Result<Lockfile> {
+        let parents = installed(chain);
         let below = parents.iter().map(|i| i.package.repo.as_str()).filter(|repo| *repo != "file");
         let repos: BTreeSet<&str> = layer.packages.repos.iter().map(String::as_str).chain(below).collect();
         self.load(&repos)?;
-        let mut known = self.parents(parents)?;
+        let mut known = self.parents(&parents, &self.recorded(&parents, chain, false)?)?;
         let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
         if resolve::needs_filelists(&layer.packages, every) {
             self.complete(&repos)?;
-            known = self.parents(parents)?;
+            known = self.parents(&parents, &self.recorded(&parents, chain, true)?)?;
         }
         let nothing = BTreeSet::new();
         let update = if let Update::Packages(names) = self.update { names } else { &nothing };
@@ -369,12 +366,36 @@ impl Run<'_> {
         ids.iter().filter_map(|id| self.repos.get(*id)).flat_map(|metadata| &metadata.packages)
     }
 
+    /// What repositories offered when the layers below were locked, if they have dropped any package since.
+    fn recorded(
+        &self,
+        parents: &[Installed],
+        chain: &[&Lockfile],
+        complete: bool,
+    ) -> Result<Vec<RepoMetadata>> {
+        let listed: HashSet<Digest> = self.digests().map(|(digest, _)| digest).collect();
+        let is_listed = |i: &Installed| i.package.sha256.is_some_and(|digest| listed.contains(&digest));
+        let dropped = |id: &str| parents.iter().any(|i| i.package.repo == id && !is_listed(i));
+        let mut recorded = Vec::new();
+        for locked in chain.iter().flat_map(|lock| &lock.repos).filter(|repo| dropped(&repo.id)) {
+            let Some(repo) = self.plan.stream.repos.get(&locked.id) else { continue };
+            let Some(mut metadata) = self.metadata.recorded(repo, &locked.repomd)? else { continue };
+            // file lists that are gone from the repository are no loss: the packages themselves have them
+            if !complete || self.metadata.filelists(repo, &mut metadata).is_ok() {
+                recorded.push(metadata);
+            }
+        }
+        Ok(recorded)
+    }
+
+    fn digests(&self) -> impl Iterator<Item = (Digest, &RepoPackage)> {
+        by_digest(self.repos.values())
+    }
+
     /// The packages of the layers below as the solver needs them: from any metadata that list the very file,
     /// else from the package.
-    fn parents(&self, parents: &[Installed]) -> Result<Vec<Parent>> {
-        let listed = self.repos.values().flat_map(|metadata| &metadata.packages);
-        let listed: HashMap<Digest, &RepoPackage> =
-            listed.filter_map(|package| Some((package.sha256?, package))).collect();
+    fn parents(&self, parents: &[Installed], recorded: &[RepoMetadata]) -> Result<Vec<Parent>> {
+        let listed: HashMap<Digest, &RepoPackage> = by_digest(recorded).chain(self.digests()).collect();
         let known = |installed: &Installed| {
             let digest = installed.package.sha256;
             let package = match digest.and_then(|digest| listed.get(&digest)) {
@@ -385,6 +406,13 @@ impl Run<'_> {
         };
         parents.iter().map(known).collect()
     }
+}
+
+fn by_digest<'m>(
+    repos: impl IntoIterator<Item = &'m RepoMetadata>,
+) -> impl Iterator<Item = (Digest, &'m RepoPackage)> {
+    let packages = repos.into_iter().flat_map(|metadata| &metadata.packages);
+    packages.filter_map(|package| Some((package.sha256?, package)))
 }
 
 /// Why a lock has to be solved, if it has to.

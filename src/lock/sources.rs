@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{LockedPackage, Metadata};
 use crate::digest::Digest;
-use crate::error::hinted;
+use crate::error::{HintExt, hinted};
 use crate::fetch::{Fetcher, Place, Wanted};
 use crate::package::header::Header;
 use crate::plan::{self, Plan};
@@ -36,6 +36,10 @@ impl Metadata for Sources<'_> {
         self.fetcher.filelists(repo, metadata)
     }
 
+    fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {
+        self.fetcher.metadata_at(repo, repomd)
+    }
+
     fn locked(&self, plan: &Plan, package: &LockedPackage) -> Result<RepoPackage> {
         let nevra = package.nevra();
         let digest = package.sha256.with_context(|| format!("{nevra} is locked without a digest"))?;
@@ -52,9 +56,13 @@ impl Metadata for Sources<'_> {
                 ));
             }
         };
-        self.fetcher.packages(&[Wanted { package, place }], &Silent).with_context(|| {
-            format!("fetching {nevra} of the layers below, which no repository lists any more")
-        })?;
+        self.fetcher.packages(&[Wanted { package, place }], &Silent).hint(
+            format!("reading {nevra} of the layers below, which no repository lists any more"),
+            format!(
+                "lock the layers below again (`strata lock {}`), or use the store they were locked with",
+                plan.stream.name
+            ),
+        )?;
         read(&self.store.rpm(&digest))
     }
 

@@ -18,13 +18,15 @@ use crate::repo::{RepoMetadata, RepoPackage};
 #[derive(Default)]
 struct Repos {
     list: Vec<(&'static str, Vec<&'static str>)>,
+    /// The metadata before.
+    old: Option<Box<Repos>>,
     calls: RefCell<Vec<String>>,
 }
 
 impl Repos {
     fn new(list: &[(&'static str, &[&'static str])]) -> Self {
         let list = list.iter().map(|(id, packages)| (*id, packages.to_vec())).collect();
-        Self { list, calls: RefCell::default() }
+        Self { list, old: None, calls: RefCell::default() }
     }
 
     fn calls(&self) -> Vec<String> {
@@ -55,6 +57,12 @@ impl Metadata for Repos {
             package.files = vec![format!("/usr/share/{}", package.nevra.name)];
         }
         Ok(())
+    }
+
+    fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {
+        self.calls.borrow_mut().push(format!("recorded {}", repo.id));
+        let old = self.old.as_ref().map(|old| old.newest(repo)).transpose()?;
+        Ok(old.filter(|metadata| metadata.repomd == *repomd))
     }
 
     fn locked(&self, _: &Plan, locked: &LockedPackage) -> Result<RepoPackage> {
@@ -219,13 +227,16 @@ fn a_layer_needs_the_locks_below() {
 }
 
 #[test]
-fn parents_no_repository_lists_any_more_come_from_their_rpm() {
+fn parents_no_repository_lists_any_more_come_from_old_metadata_or_their_rpm() {
     let stream = Stream::new(BASE, TOP);
     stream.lock(&Update::Nothing, &first());
-    let repos = Repos::new(&[("os", &["lib 2-1"]), ("ose", &["app 2-1 lib dep", "dep 1-1"])]);
+    let mut repos = Repos::new(&[("os", &["lib 2-1"]), ("ose", &["app 2-1 lib dep", "dep 1-1"])]);
     let locks = stream.try_lock(&["top"], &Update::Everything, &repos).unwrap();
     assert_eq!(show(&locks[0]), "top Update: ~app-2-1");
-    assert_eq!(repos.calls(), ["newest os", "newest ose", "locked lib"]);
+    assert_eq!(repos.calls(), ["newest os", "newest ose", "recorded os", "locked lib"]);
+    repos.old = Some(Box::new(first()));
+    stream.try_lock(&["top"], &Update::Everything, &repos).unwrap();
+    assert_eq!(repos.calls(), ["newest os", "newest ose", "recorded os"]);
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! or a `remove` entry may change one; where dnf would upgrade or obsolete one to make a request fit, there
 //! is no solution here and the explanation says which entry would allow it.
 //!
-//! [`spec`](mod@spec) turns entries into sets of packages, [`pool`] talks to libsolv, [`explain`] says why
-//! there is no solution, [`why`] why a package is in one.
+//! `spec` reads entries, `universe` finds the packages they name, `jobs` makes libsolv's jobs of them, `pool`
+//! talks to libsolv, `explain` says why there is no solution, `why` why a package is in one.
 
 mod explain;
 mod jobs;
