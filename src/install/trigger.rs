@@ -37,6 +37,8 @@ enum Scope<'s> {
     Packages(&'s [usize]),
     /// The whole rpmdb.
     Database,
+    /// The whole rpmdb but for one package.
+    Others(usize),
 }
 
 /// A trigger: package, and index in its list.
@@ -95,9 +97,11 @@ impl Run<'_> {
         self.file_triggers(&owners, |t| t.phase == phase && at.includes(t), Scope::Package(package))
     }
 
-    /// File triggers of `package` that files of the rpmdb fire.
+    /// File triggers of `package` that files of the rpmdb fire. While a package comes its own files are not
+    /// among them, though it is in the rpmdb already: rpm knows no states of them yet.
     pub(super) fn own_file_triggers(&mut self, phase: Phase, package: usize, at: Priority) -> Result<()> {
-        self.file_triggers(&[package], |t| t.phase == phase && at.includes(t), Scope::Database)
+        let scope = if phase == Phase::FileTriggerIn { Scope::Others(package) } else { Scope::Database };
+        self.file_triggers(&[package], |t| t.phase == phase && at.includes(t), scope)
     }
 
     /// Transaction file triggers of packages outside the transaction, fired by the files of `packages`.
@@ -167,6 +171,7 @@ impl Run<'_> {
             Scope::Package(package) => vec![package],
             Scope::Packages(packages) => packages.to_vec(),
             Scope::Database => self.present().collect(),
+            Scope::Others(package) => self.present().filter(|&p| p != package).collect(),
         };
         let counts = |package: usize, file: usize| match scope {
             // what really comes or goes: not what it shares with others

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use strata::install::{Report, ScriptCall, ScriptRunner, Transaction, run};
+use strata::package::header::Header;
 use strata::package::{Arch, Nevra};
 use strata::progress::Silent;
 use strata::sandbox::Outcome;
@@ -16,38 +17,39 @@ use strata::sandbox::Outcome;
 pub const RPMDB: &str = "/usr/lib/sysimage/rpm";
 pub const EPOCH: u64 = 1_700_000_000;
 
+/// Runs a test with root's rights over 65536 ids: as it is for root, else again in a user namespace.
+pub fn as_root(name: &str, test: impl FnOnce()) {
+    if rustix::process::geteuid().is_root() {
+        return test();
+    }
+    let mut again = Command::new("unshare");
+    again.args(["--map-root-user", "--map-auto", "--"]).arg(std::env::current_exe().unwrap());
+    checked(again.args(["--exact", name, "--nocapture"]));
+}
+
 /// A scratch directory with both roots.
 pub struct Rig {
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
+    pub ours: PathBuf,
     pub theirs: PathBuf,
+    pub docs: bool,
+    pub langs: Option<Vec<String>>,
 }
 
 impl Rig {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let [ours, theirs, _] = ["ours", "theirs", "stage"].map(|sub| dir.path().join(sub));
         for sub in ["ours", "theirs", "stage"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
-        let theirs = dir.path().join("theirs");
-        Self { dir, theirs }
+        Self { dir, ours, theirs, docs: true, langs: None }
     }
 
-    pub fn ours(&self) -> PathBuf {
-        self.dir.path().join("ours")
-    }
-
-    pub fn transaction<'a>(&'a self, ours: &'a Path, stage: &'a Path) -> Transaction<'a> {
-        Transaction {
-            rootfs: ours,
-            staging: stage,
-            install: Vec::new(),
-            erase: Vec::new(),
-            rpmdb: RPMDB,
-            epoch: EPOCH,
-            docs: true,
-            langs: None,
-            arch: Arch::host().unwrap(),
-        }
+    /// Does the same in both roots.
+    pub fn both(&self, change: impl Fn(&Path)) {
+        change(&self.ours);
+        change(&self.theirs);
     }
 
     pub fn install(&self, rpms: &[PathBuf], runner: &dyn ScriptRunner) -> anyhow::Result<Report> {
@@ -60,17 +62,74 @@ impl Rig {
         erase: &[Nevra],
         runner: &dyn ScriptRunner,
     ) -> anyhow::Result<Report> {
-        let (ours, stage) = (self.ours(), self.dir.path().join("stage"));
-        let tx =
-            Transaction { install: rpms.to_vec(), erase: erase.to_vec(), ..self.transaction(&ours, &stage) };
+        let tx = Transaction {
+            rootfs: &self.ours,
+            staging: &self.dir.path().join("stage"),
+            install: rpms.to_vec(),
+            erase: erase.to_vec(),
+            rpmdb: RPMDB,
+            epoch: EPOCH,
+            docs: self.docs,
+            langs: self.langs.as_deref(),
+            arch: Arch::host().unwrap(),
+        };
         run(&tx, runner, &Silent)
     }
+
+    /// rpm on its root, with nothing of the machine's configuration that matters here.
+    pub fn rpm(&self) -> Command {
+        rpm_on(&self.theirs)
+    }
+
+    /// Both roots have the same files and rpm finds ours as it finds its own.
+    pub fn assert_same(&self) {
+        assert_lines(&tree(&self.ours), &tree(&self.theirs));
+        let query =
+            ["-qa", "--qf", "%{nevra} %{installtime} %{installtid} %{installcolor} [%{filestates} ]\n"];
+        let [ours, theirs] = [&self.ours, &self.theirs].map(|root| {
+            let mut lines: Vec<String> =
+                checked(rpm_on(root).args(query)).lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        });
+        assert_lines(&ours, &theirs);
+        let [ours, theirs] = [&self.ours, &self.theirs].map(|root| {
+            let out = rpm_on(root).args(["-Va", "--nodeps", "--noscripts"]).output().unwrap();
+            String::from_utf8(out.stdout).unwrap()
+        });
+        assert_eq!(ours, theirs, "rpm -Va");
+    }
+}
+
+fn rpm_on(root: &Path) -> Command {
+    let mut rpm = Command::new("rpm");
+    rpm.arg("--root").arg(root).args(["--dbpath", RPMDB, "--define", "_pkgverify_level none"]);
+    rpm.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).env("LC_ALL", "C");
+    rpm
+}
+
+/// Options with which rpm installs whatever it is given.
+pub const INSTALL: [&str; 4] = ["--nodeps", "--nosignature", "--nodigest", "--force-debian"];
+
+pub fn assert_lines(ours: &[String], theirs: &[String]) {
+    let only = |a: &[String], b: &[String]| {
+        let b: std::collections::BTreeSet<_> = b.iter().collect();
+        a.iter().filter(|l| !b.contains(l)).cloned().collect::<Vec<_>>().join("\n")
+    };
+    let (a, b) = (only(ours, theirs), only(theirs, ours));
+    assert!(a.is_empty() && b.is_empty(), "only ours:\n{a}\nonly rpm's:\n{b}");
 }
 
 /// Notes every call and runs nothing.
 #[derive(Default)]
 pub struct Recorder {
-    pub calls: Mutex<Vec<String>>,
+    calls: Mutex<Vec<String>>,
+}
+
+impl Recorder {
+    pub fn calls(&self) -> String {
+        self.calls.lock().unwrap().join("\n")
+    }
 }
 
 impl ScriptRunner for Recorder {
@@ -82,46 +141,72 @@ impl ScriptRunner for Recorder {
     }
 }
 
-/// rpm on a root, with nothing of the machine's configuration that matters here.
-pub fn rpm(root: &Path) -> Command {
-    let mut rpm = Command::new("rpm");
-    rpm.arg("--root").arg(root).args(["--dbpath", RPMDB, "--define", "_pkgverify_level none"]);
-    rpm.args(["--define", "_install_langs all", "--define", "_excludedocs 0"]);
-    rpm.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).env("LC_ALL", "C");
-    rpm
+/// A Lua scriptlet that notes its call in `/log` of the root as [`Recorder`] does.
+pub fn noting(phase: &str, package: &str) -> String {
+    format!(
+        r#"local out = "{phase} {package}"
+for i = 2, #arg do out = out .. " " .. string.format("%%d", arg[i]) end
+local file = rpm.next_file and rpm.next_file()
+while file do out = out .. " " .. file; file = rpm.next_file() end
+local f = io.open("/log", "a") f:write(out .. "\n") f:close()
+"#
+    )
 }
 
 pub fn checked(command: &mut Command) -> String {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success(), "{command:?} failed:\n{stderr}");
-    String::from_utf8(out.stdout).unwrap() + &stderr
+    let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{command:?} failed:\n{stdout}{stderr}");
+    stdout + &stderr
 }
 
-/// Installs with rpm; gives the order it took.
-pub fn rpm_install(root: &Path, rpms: &[PathBuf], options: &[&str]) -> Vec<String> {
+/// Package files as strata sorts them before it orders them.
+pub fn sorted(rpms: &[PathBuf]) -> Vec<PathBuf> {
     let mut sorted = rpms.to_vec();
     sorted.sort_by_key(|p| nevra(p));
-    let mut rpm = rpm(root);
-    rpm.args(["-i", "-vv", "--nodeps", "--nosignature", "--nodigest", "--force-debian"])
-        .args(options)
-        .args(sorted);
-    let log = checked(&mut rpm);
+    sorted
+}
+
+/// Installs with rpm; gives the elements in the order it took.
+pub fn rpm_install(rig: &Rig, rpms: &[PathBuf], options: &[&str]) -> String {
+    let log = checked(rig.rpm().arg("-ivv").args(INSTALL).args(options).args(sorted(rpms)));
     let elements = log.lines().filter_map(|l| l.strip_prefix("D: ========== +++ "));
     let nevra = |element: &str| {
         let (nevr, platform) = element.split_once(' ').unwrap();
         format!("{nevr}.{}", platform.split_once("-linux").unwrap().0)
     };
-    elements.map(nevra).collect()
+    elements.map(nevra).collect::<Vec<_>>().join("\n")
 }
 
-/// Identity of a package file, as strata sorts them.
+/// Packages of a report in its order.
+pub fn installed(report: &Report) -> String {
+    report.installed.iter().map(Nevra::to_string).collect::<Vec<_>>().join("\n")
+}
+
 pub fn nevra(rpm: &Path) -> Nevra {
-    strata::package::header::Header::open(rpm).unwrap().nevra().clone()
+    Header::open(rpm).unwrap().nevra().clone()
 }
 
-/// Every file below `root` but the rpmdb, one line each: type, mode, owner, size or target, content, time,
-/// capabilities. Times and sizes of directories are whatever happened last in them.
+/// Builds packages from a spec below `dir`; gives them by name.
+pub fn build(dir: &Path, spec: &str) -> impl Fn(&str) -> PathBuf + use<> {
+    let top = tempfile::tempdir_in(dir).unwrap().keep();
+    let file = top.join("x.spec");
+    std::fs::write(&file, spec).unwrap();
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.args(["-bb", "--nodeps", "--define"]).arg(format!("_topdir {}", top.display()));
+    rpmbuild.args(["--define", "_rpmfilename %%{name}.rpm", "--define", "debug_package %%{nil}"]);
+    rpmbuild.args(["--define", "_build_id_links none", "--define", "clamp_mtime_to_source_date_epoch 0"]);
+    checked(rpmbuild.arg(&file).env("LC_ALL", "C"));
+    move |name| {
+        let rpm = top.join("RPMS").join(format!("{name}.rpm"));
+        assert!(rpm.exists(), "{} was not built", rpm.display());
+        rpm
+    }
+}
+
+/// Every file below `root` but the rpmdb and the log, one line each: type, mode, owner, size or target,
+/// content, time, capabilities. Times and sizes of directories are whatever happened last in them.
 pub fn tree(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     walk(root, root, &mut lines);
@@ -133,32 +218,39 @@ fn walk(root: &Path, dir: &Path, lines: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let inside = Path::new("/").join(path.strip_prefix(root).unwrap());
-        if inside == Path::new(RPMDB) {
+        if [RPMDB, "/log"].map(Path::new).contains(&inside.as_path()) {
             continue;
         }
         let meta = path.symlink_metadata().unwrap();
-        let kind = meta.file_type();
-        let what = match () {
-            () if kind.is_dir() => "dir".to_owned(),
-            () if kind.is_symlink() => {
-                format!("-> {} {}", std::fs::read_link(&path).unwrap().display(), meta.mtime())
-            }
-            () if kind.is_file() => {
-                let digest = hex::encode(Sha256::digest(std::fs::read(&path).unwrap()));
-                format!("{} {} {} links {}", meta.size(), digest, meta.mtime(), meta.nlink())
-            }
-            () if kind.is_fifo() => format!("fifo {}", meta.mtime()),
-            () => format!("device {:x} {}", meta.rdev(), meta.mtime()),
-        };
-        let mut caps = [0; 64];
-        let caps = match rustix::fs::lgetxattr(&path, "security.capability", &mut caps[..]) {
-            Ok(n) => hex::encode(&caps[..n]),
-            Err(_) => String::new(),
-        };
         let name = String::from_utf8_lossy(inside.as_os_str().as_bytes()).into_owned();
-        lines.push(format!("{name} {:o} {}:{} {what} {caps}", meta.mode(), meta.uid(), meta.gid()));
-        if kind.is_dir() {
+        let (mode, what) = (meta.mode(), describe(&path, &meta));
+        lines.push(format!("{name} {mode:o} {}:{} {what}{}", meta.uid(), meta.gid(), caps(&path)));
+        if meta.is_dir() {
             walk(root, &path, lines);
         }
+    }
+}
+
+fn describe(path: &Path, meta: &std::fs::Metadata) -> String {
+    let (kind, time) = (meta.file_type(), meta.mtime());
+    if kind.is_dir() {
+        "dir".to_owned()
+    } else if kind.is_symlink() {
+        format!("-> {} {time}", std::fs::read_link(path).unwrap().display())
+    } else if kind.is_file() {
+        let digest = hex::encode(Sha256::digest(std::fs::read(path).unwrap()));
+        format!("{} {digest} {time} links {}", meta.size(), meta.nlink())
+    } else if kind.is_fifo() {
+        format!("fifo {time}")
+    } else {
+        format!("device {:x} {time}", meta.rdev())
+    }
+}
+
+fn caps(path: &Path) -> String {
+    let mut value = [0; 64];
+    match rustix::fs::lgetxattr(path, "security.capability", &mut value[..]) {
+        Ok(n) => format!(" caps {}", hex::encode(&value[..n])),
+        Err(_) => String::new(),
     }
 }
