@@ -32,7 +32,7 @@ ln -s ../../bin/plain usr/share/zoo/link; ln -s /absent usr/share/zoo/dangling
 echo doc > usr/share/doc/zoo/README; echo licence > usr/share/doc/zoo/COPYING
 ln usr/share/doc/zoo/README usr/share/zoo/linked-doc
 echo de > usr/share/locale/de/zoo.mo
-touch -d @1600000000 usr/share/zoo/* usr/bin/*; touch -h -d @1500000000 usr/share/zoo/link
+touch -h -d @1600000000 usr/share/zoo/* usr/bin/*; touch -h -d @1500000000 usr/share/zoo/link
 %files -n setup
 /etc/passwd
 /etc/group
