@@ -443,7 +443,9 @@ impl Build<'_> {
         };
         let mut os_release = OsRelease::parse(&String::from_utf8_lossy(&text))?;
         let before = os_release.clone();
-        if stream.version.dated_by.last() == Some(&job.layer.name) {
+        let dates = |layer: &&Layer| stream.version.dated_by.contains(&layer.name);
+        let topmost = self.request.plan.layers.iter().rfind(dates);
+        if topmost.is_some_and(|layer| layer.name == job.layer.name) {
             os_release.stamp(&stream.os, job.version)?;
         }
         if !job.layer.os_release.is_empty() {

@@ -136,17 +136,17 @@ fn version(root: &Table, os: Option<&Os>, layers: &[Text]) -> Option<VersionSche
     let prefix = table.and_then(|t| t.text("prefix"));
     let given = prefix.is_some();
     let prefix = prefix.and_then(|text| text.checked(rules::version_prefix)).map(|text| text.value);
-    let dated_by = table.map(|t| t.texts("dated-by")).unwrap_or_default();
-    for unknown in dated_by.iter().filter(|text| !names().any(|name| name == text.value)) {
+    let dated_by = table.and_then(|t| t.get("dated-by")).map(|item| item.texts());
+    for unknown in dated_by.iter().flatten().filter(|text| !names().any(|name| name == text.value)) {
         let objection = Objection::new(format!("unknown layer `{}`", unknown.value));
         unknown.report(objection.suggest(&unknown.value, names()));
     }
     let lower = layers.len().saturating_sub(1).max(1);
     Some(VersionScheme {
         prefix: if given { prefix? } else { default_prefix(&os?.version) },
-        dated_by: match dated_by.is_empty() {
-            true => names().take(lower).map(str::to_owned).collect(),
-            false => dated_by.into_iter().map(|text| text.value).collect(),
+        dated_by: match dated_by {
+            None => names().take(lower).map(str::to_owned).collect(),
+            Some(named) => named.into_iter().map(|text| text.value).collect(),
         },
     })
 }

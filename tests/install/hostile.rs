@@ -118,8 +118,12 @@ fn paths_do_not_leave_the_rootfs() {
 fn different_files_at_one_path_conflict() {
     let dir = tempfile::tempdir().unwrap();
     let one = build(dir.path(), SPEC);
-    let two = build(dir.path(), &SPEC.replace("Version: 1", "Version: 2").replace("echo other", "echo changed"));
-    refused(&[one("other"), two("other")], &["/usr/share/other/file", "other-1-1.noarch", "other-2-1.noarch"]);
+    let two =
+        build(dir.path(), &SPEC.replace("Version: 1", "Version: 2").replace("echo other", "echo changed"));
+    refused(
+        &[one("other"), two("other")],
+        &["/usr/share/other/file", "other-1-1.noarch", "other-2-1.noarch"],
+    );
 
     let rig = Rig::new();
     rig.install(&[one("other")], &Recorder::default()).unwrap();
