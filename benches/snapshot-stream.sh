@@ -11,7 +11,7 @@ stream=$manifests/corpus
 mkdir -p "$stream"
 
 {
-    printf 'name = "corpus"\nopenshift = "4.19"\narches = ["x86_64"]\nlayers = ["bootc", "coreos", "node"]\n\n'
+    printf 'name = "corpus"\nopenshift = "4.19"\narches = ["%s"]\nlayers = ["bootc", "coreos", "node"]\n\n' "$(uname -m)"
     printf '[os]\nid = "rhel"\nname = "Red Hat Enterprise Linux"\nversion = "9.6"\n\n[version]\ndated-by = []\n'
     for repo in baseos appstream ose; do
         printf '\n[repos.%s]\nbaseurl = "file://%s/%s"\ngpgkey = "file://%s"\n' "$repo" "$snapshot" "$repo" "$key"

@@ -46,7 +46,7 @@ fn a_changed_package_costs_its_layer_and_few_blobs() {
         "--update-package",
         "openshift-clients",
     ]);
-    let third = world.build(&[]);
+    let third = world.build(&["--set", "ose_snapshot=2025-02-10"]);
     assert_eq!(third.iter().map(|image| image.reused).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(digests(&third)[..2], digests(&first)[..2]);
     assert_ne!(third[2].digest, first[2].digest);
@@ -72,7 +72,7 @@ fn offline_builds_need_neither_network_nor_repositories() {
     let error = world.refused(&["build", "demo", "bootc", "--offline"], 1);
     assert!(error.contains("strata fetch"), "{error}");
     world.strata(&["fetch", "demo"]);
-    fs::rename(world.path("target/demo"), world.path("target/gone")).unwrap();
+    fs::rename(world.path("target/demo/2025-02-03"), world.path("target/gone")).unwrap();
     let mut isolated = Command::new("unshare");
     isolated.args(["--net", "--"]).arg(world.path("strata")).args(["build", "demo", "bootc", "--offline"]);
     isolated.current_dir(world.path("")).env("STRATA_STORE", world.path("store"));

@@ -41,7 +41,7 @@ fn a_lockfile_that_answers_another_request() {
     append(
         &world,
         "node.toml",
-        "[[override]]\npackage = \"conmon\"\nversion = \"9\"\nkind = \"pin\"\nreason = \"test\"\n",
+        "[[override]]\npackage = \"podman\"\nversion = \"9\"\nkind = \"pin\"\nreason = \"test\"\n",
     );
     let error = world.refused(&["build", "demo"], 1);
     assert!(error.contains("node.") && error.contains("out of date"), "{error}");

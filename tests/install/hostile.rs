@@ -149,7 +149,7 @@ fn a_failing_scriptlet_is_named() {
     let rpm = build(dir.path(), SPEC);
     let error = Rig::new().install(&[rpm("scripted")], &Failing).unwrap_err();
     let message = format!("{error:#}");
-    for part in ["%post of scripted-1-1.noarch", "status 3", "what went wrong"] {
+    for part in ["%post(scripted-1-1.noarch)", "status 3", "what went wrong"] {
         assert!(message.contains(part), "expected {part:?} in: {message}");
     }
 }

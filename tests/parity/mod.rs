@@ -13,10 +13,9 @@ const RPMDB: &str = "/usr/lib/sysimage/rpm";
 
 /// Paths that are allowed to differ between strata's tree and dnf's, each with its reason. A path stands for
 /// itself and all that is below it.
-const EXCEPTIONS: [(&str, &str); 16] = [
+const EXCEPTIONS: [(&str, &str); 15] = [
     ("/usr/lib/sysimage/rpm", "rpm's own database: compared by queries"),
     ("/usr/share/openshift/base", "strata's package list"),
-    ("/usr/lib/os-release", "stamped with the image's version"),
     ("/var/lib/dnf", "dnf's history"),
     ("/var/cache", "caches are no content of an image"),
     ("/var/log", "logs are no content of an image"),
