@@ -263,11 +263,21 @@ impl Build<'_> {
         }
     }
 
-    /// Names an image of the store; one that had the names keeps its place in the index, by digest.
+    /// Names an image of the store; those that had the names keep a place in the index, by digest.
     fn name(&self, layer: &Layer, image: &Image, version: Version) -> Result<()> {
         let name = self.reference(layer);
-        self.layout.tag(image, Some(&format!("{name}:{version}")))?;
-        self.layout.tag(image, Some(&name))
+        let names = [format!("{name}:{version}"), name];
+        let before: Vec<Image> = self
+            .layout
+            .list()?
+            .into_iter()
+            .filter(|(n, _)| names.iter().any(|name| n.as_ref() == Some(name)))
+            .map(|(_, image)| image)
+            .collect();
+        for name in &names {
+            self.layout.tag(image, Some(name))?;
+        }
+        before.iter().try_for_each(|image| self.layout.tag(image, None))
     }
 
     fn reference(&self, layer: &Layer) -> String {
@@ -539,9 +549,17 @@ fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
     Ok(())
 }
 
-/// Deletes unfinished work, extracted layers that no named image needs, and images without a name; with `all`,
-/// every image and extracted layer. Packages and repository metadata stay.
+/// Deletes unfinished work, images without a name, and extracted layers that no image of the store needs; with
+/// `all`, every image and extracted layer. Packages and repository metadata stay.
 pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
-    let _ = (store, all);
-    Ok(())
+    let layout = Layout::create(&store.images())?;
+    layout.collect_garbage(&|name| !all && name.is_some())?;
+    let mut needed = BTreeSet::new();
+    for (_, image) in layout.list()? {
+        needed.insert(image.digest.hex());
+        let inputs = image.labels().get(labels::INPUTS).and_then(|digest| digest.parse::<Digest>().ok());
+        needed.extend(inputs.map(|digest| digest.hex()));
+    }
+    tree::remove_entries(&store.root().join("layers"), &|name| !needed.contains(name))?;
+    tree::remove_entries(&store.root().join("tmp"), &|_| true)
 }

@@ -140,8 +140,24 @@ impl Drop for WorkTree {
     }
 }
 
+/// Removes the entries of a directory whose names `unwanted` picks, with all that is in them.
+pub fn remove_entries(dir: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let context = || format!("cleaning {}", dir.display());
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if !entry.file_name().to_str().is_some_and(unwanted) {
+            continue;
+        }
+        match entry.file_type().with_context(context)?.is_dir() {
+            true => remove_tree(&entry.path())?,
+            false => fs::remove_file(entry.path()).with_context(context)?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes a directory tree that may not exist.
-pub fn remove_tree(path: &Path) -> Result<()> {
+fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).with_context(|| format!("removing {}", path.display()))

@@ -13,7 +13,7 @@
 //! each aside and renamed, so that readers never see an incomplete image. JSON is written with sorted keys and
 //! no white space: the same image is the same bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -151,12 +151,19 @@ impl Layout {
         entries.iter().map(|e| Ok((ref_name(e).map(str::to_owned), self.read_image(e)?))).collect()
     }
 
-    /// Gives `image`, which is in this layout, a name; or puts it into the index without one.
+    /// Gives `image`, which is in this layout, a name; or puts it into the index without one, unless it is there.
     /// The name moves if another image has it.
     pub fn tag(&self, image: &Image, name: Option<&str>) -> Result<()> {
         let _lock = self.lock()?;
         let mut entries = self.entries()?;
-        entries.retain(|e| ref_name(e) != name);
+        let is_image = |entry: &Descriptor| entry.digest().to_string() == image.digest.to_string();
+        if name.is_none() && entries.iter().any(is_image) {
+            return Ok(());
+        }
+        entries.retain(|entry| match ref_name(entry) {
+            None => !is_image(entry),
+            other => other != name,
+        });
         let mut entry = descriptor(MediaType::ImageManifest, image.size, &image.digest);
         let platform = PlatformBuilder::default()
             .architecture(image.config.architecture().clone())
@@ -166,6 +173,27 @@ impl Layout {
         entry.set_annotations(name.map(|n| [(REF_NAME.to_owned(), n.to_owned())].into()));
         entries.push(entry);
         self.write_index(entries)
+    }
+
+    /// Takes the images that `keep` refuses out of the index, by name, and deletes every blob that the others
+    /// do not need.
+    pub fn collect_garbage(&self, keep: &dyn Fn(Option<&str>) -> bool) -> Result<()> {
+        let _lock = self.lock()?;
+        let entries: Vec<Descriptor> =
+            self.entries()?.into_iter().filter(|entry| keep(ref_name(entry))).collect();
+        let mut needed = BTreeSet::new();
+        for entry in &entries {
+            let image = self.read_image(entry)?;
+            let blobs = image.manifest.layers().iter().chain([image.manifest.config(), entry]);
+            needed.extend(blobs.map(|blob| blob.digest().digest().to_owned()));
+        }
+        self.write_index(entries)?;
+        remove_files(&self.root.join("blobs/sha256"), &|name| !needed.contains(name))?;
+        remove_files(&self.root.join("diffs"), &|name| {
+            let known = fs::read(self.root.join("diffs").join(name)).ok();
+            let blob = known.and_then(|json| serde_json::from_slice::<Descriptor>(&json).ok());
+            blob.is_none_or(|blob| !needed.contains(blob.digest().digest()))
+        })
     }
 
     /// Writes config and manifest of an image whose blobs are here: `parent`'s layers, then `layers`.
@@ -343,6 +371,22 @@ impl Image {
     pub fn layers_size(&self) -> u64 {
         self.manifest.layers().iter().map(Descriptor::size).sum()
     }
+}
+
+/// Deletes the files of a directory, which may not exist, whose names `unwanted` picks.
+fn remove_files(dir: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let context = || format!("cleaning {}", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(context)?,
+    };
+    for entry in entries {
+        let entry = entry.with_context(context)?;
+        if entry.file_name().to_str().is_some_and(unwanted) {
+            fs::remove_file(entry.path()).with_context(context)?;
+        }
+    }
+    Ok(())
 }
 
 /// A descriptor without annotations.

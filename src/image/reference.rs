@@ -147,7 +147,10 @@ impl Reference {
     pub fn open(&self, store: &Store) -> Result<(Layout, Image)> {
         let (layout, name) = match &self.place {
             Place::Layout { dir, name } => (Layout::open(dir)?, name.as_deref()),
-            Place::Store { name } => (Layout::create(&store.images())?, Some(name.as_str())),
+            // a build that has lost its name to a newer one is still there by digest
+            Place::Store { name } => {
+                (Layout::create(&store.images())?, Some(name.as_str()).filter(|_| self.digest.is_none()))
+            }
             Place::Archive { .. } | Place::Registry { .. } | Place::Storage { .. } => {
                 return Err(hinted(
                     format!("opening {self}: strata reads images from its store and from OCI layouts only"),

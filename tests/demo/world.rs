@@ -134,6 +134,7 @@ impl World {
 
 /// Unpacks an image into a new directory; gives its rootfs.
 pub fn unpack(image: &str, dir: &Path) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
     let layout = dir.join("layout");
     run(Command::new("skopeo")
         .args(["copy", "--quiet", image])
