@@ -120,10 +120,13 @@ impl Rootfs {
         match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
             // whatever the umask is
             Ok(()) => fs::chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty()),
+            // something that is no directory: opening it says so
+            Err(Errno::EXIST) => Ok(()),
             Err(e) => Err(e),
         }
         .with_context(context)?;
-        self.open_dir(path)?.with_context(context)
+        let made = self.open_dir(path)?;
+        made.with_context(|| format!("{}: a file or a dangling symbolic link is in its place", context()))
     }
 
     /// Where a directory really is on the host, its symbolic links resolved inside the rootfs.

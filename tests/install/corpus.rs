@@ -1,10 +1,12 @@
 //! Whole repositories, named by `STRATA_TEST_RPMS` (a directory searched for `*.rpm`, or a file that lists
-//! them), installed by rpm and by strata. Not run by default: it takes real packages and minutes.
+//! them), installed by rpm and by strata, and then upgraded to those of `STRATA_TEST_UPGRADES` that are newer. Not run by default: it takes real packages and minutes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use crate::common::{Recorder, Rig, installed, rpm_install};
+use strata::package::Nevra;
+
+use crate::common::{INSTALL, Recorder, Rig, checked, installed, nevra, rpm_install, sorted};
 
 fn packages(at: &Path) -> Vec<PathBuf> {
     if at.is_file() {
@@ -21,16 +23,36 @@ fn packages(at: &Path) -> Vec<PathBuf> {
     found
 }
 
+fn named_by(variable: &str) -> Vec<PathBuf> {
+    std::env::var_os(variable).map(|at| packages(Path::new(&at))).unwrap_or_default()
+}
+
 #[test]
 #[ignore = "needs STRATA_TEST_RPMS"]
 fn a_repository_becomes_the_same_tree() {
-    let rpms =
-        packages(Path::new(&std::env::var_os("STRATA_TEST_RPMS").expect("STRATA_TEST_RPMS is not set")));
+    let rpms = named_by("STRATA_TEST_RPMS");
+    assert!(!rpms.is_empty(), "STRATA_TEST_RPMS names no packages");
     let rig = Rig::new();
-    let started = Instant::now();
     let report = rig.install(&rpms, &Recorder::default()).unwrap();
-    eprintln!("{} packages, {} bytes in {:?}", report.installed.len(), report.bytes, started.elapsed());
     let order = rpm_install(&rig, &rpms, &["--noscripts", "--notriggers"]);
     assert_eq!(installed(&report), order);
     rig.assert_same();
+
+    let key = |n: &Nevra| (n.name.clone(), n.arch.clone());
+    let old: BTreeMap<_, Nevra> = report.installed.iter().map(|n| (key(n), n.clone())).collect();
+    let mut newest: BTreeMap<_, PathBuf> = BTreeMap::new();
+    for rpm in sorted(&named_by("STRATA_TEST_UPGRADES")) {
+        let new = nevra(&rpm);
+        if old.get(&key(&new)).is_some_and(|n| *n < new) {
+            newest.insert(key(&new), rpm);
+        }
+    }
+    let updates: Vec<PathBuf> = newest.values().cloned().collect();
+    let replaced: Vec<Nevra> = newest.keys().map(|k| old[k].clone()).collect();
+    if !updates.is_empty() {
+        rig.apply(&updates, &replaced, &Recorder::default()).unwrap();
+        let mut rpm = rig.rpm();
+        checked(rpm.arg("-U").args(INSTALL).args(["--noscripts", "--notriggers"]).args(sorted(&updates)));
+        rig.assert_same();
+    }
 }
