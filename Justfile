@@ -37,6 +37,13 @@ demo: (lock "demo")
 test: check
     cargo test
 
+# Compare with rpm and dnf on a corpus of real packages: CORPUS/SIZE/2025-02-03/{baseos,appstream,ose}
+test-corpus CORPUS SIZE="small":
+    STRATA_CORPUS={{CORPUS}} STRATA_CORPUS_SIZE={{SIZE}} cargo test --test corpus
+    STRATA_CORPUS={{CORPUS}} cargo test --test fetch -- --ignored
+    STRATA_TEST_RPMS={{CORPUS}}/{{SIZE}}/2025-02-03 STRATA_TEST_UPGRADES={{CORPUS}}/{{SIZE}}/2025-02-10 \
+        cargo test --test rpmdb --test install -- --ignored
+
 # Format, lint, and document, warnings being errors
 check:
     cargo fmt --check

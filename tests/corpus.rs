@@ -1,6 +1,6 @@
 //! strata against dnf on a snapshot of real packages: same packages, same tree.
 //!
-//! Not part of `just test`, for its size: `just test-corpus SNAPSHOT KEY` runs it.
+//! Not part of `just test`, for its size: `just test-corpus CORPUS SIZE` runs it.
 
 #[path = "parity/mod.rs"]
 mod parity;
@@ -16,8 +16,9 @@ fn run(command: &mut Command) {
 
 #[test]
 fn dnf_makes_the_same_tree() {
-    let path = |name: &str| PathBuf::from(env::var_os(name).unwrap_or_else(|| panic!("{name} is not set")));
-    let (snapshot, key) = (path("STRATA_CORPUS"), path("STRATA_CORPUS_KEY"));
+    let corpus = PathBuf::from(env::var_os("STRATA_CORPUS").expect("STRATA_CORPUS names the corpus"));
+    let size = env::var("STRATA_CORPUS_SIZE").expect("STRATA_CORPUS_SIZE names one of its sizes");
+    let (snapshot, key) = (corpus.join(size).join("2025-02-03"), corpus.join("keys/RPM-GPG-KEY-strata-test"));
     let work = tempfile::Builder::new().prefix("strata-corpus-").tempdir_in("/var/tmp").unwrap();
     let work = work.path();
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -54,7 +54,7 @@ pub struct Global {
     /// Directory with one folder of manifests per stream
     #[arg(long, global = true, env = "STRATA_MANIFESTS", default_value = "manifests", value_name = "DIR")]
     manifests: PathBuf,
-    /// Directory of the lockfiles, <stream>/<layer>.<arch>.toml
+    /// Directory of the lockfiles, STREAM/LAYER.ARCH.toml
     #[arg(long, global = true, env = "STRATA_LOCKFILES", default_value = "lockfiles", value_name = "DIR")]
     lockfiles: PathBuf,
     /// Directory of packages, layers and images [default: $XDG_CACHE_HOME/strata]

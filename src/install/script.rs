@@ -15,7 +15,7 @@ use crate::sandbox::{self, Outcome, Sandbox};
 /// The interpreter that rpm has built in.
 const LUA: &str = "<lua>";
 
-/// Bits of [`Scriptlet::flags`] (rpm: `include/rpm/rpmds.h`, `RPMSCRIPT_FLAG_*`).
+/// Bits of [`Scriptlet::flags`](crate::package::header::Scriptlet::flags) (rpm: `include/rpm/rpmds.h`, `RPMSCRIPT_FLAG_*`).
 const EXPAND: u32 = 1;
 const QFORMAT: u32 = 2;
 

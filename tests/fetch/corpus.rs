@@ -1,6 +1,8 @@
 //! A large corpus of RPM repositories (`STRATA_CORPUS=DIR cargo test --test fetch -- --ignored corpus`):
 //! `DIR/SIZE/SNAPSHOT/REPO`, `DIR/SIZE/broken` with EXPECT.json, `DIR/SIZE/broken-metadata/FAULT`, `DIR/keys`.
 
+#![expect(clippy::print_stdout, reason = "figures for whoever runs it")]
+
 use std::path::{Path, PathBuf};
 
 use strata::fetch::{Fetcher, Options};

@@ -127,6 +127,15 @@ pub fn packages(root: &Path) -> Vec<String> {
     packages
 }
 
+/// Mounts API file systems below `$1`, and runs the rest of the arguments.
+const MOUNT_API: &str = r#"
+    root=$1; shift
+    mkdir -p "$root/proc" "$root/dev"
+    mount -t proc proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    exec "$@"
+"#;
+
 /// A rootfs with the layers of a snapshot, installed by dnf one on top of the other.
 ///
 /// `snapshot` and `key` are as `benches/snapshot-stream.sh` takes them.
@@ -154,8 +163,12 @@ pub fn dnf_root(snapshot: &Path, key: &Path, work: &Path) -> PathBuf {
     let root = work.join("dnf-root");
     for layer in ["bootc", "coreos", "node"] {
         let specs = fs::read_to_string(snapshot.join(format!("layers/{layer}.packages"))).unwrap();
-        let output = Command::new("dnf")
-            .args(["-q", "-y", "--noplugins", "--releasever=9", "-c"])
+        // with /proc and /dev, as container builds run dnf: some scriptlets give up without them
+        let output = Command::new("unshare")
+            .args(["--user", "--map-users=0,0,65536", "--map-groups=0,0,65536", "--mount", "--pid", "--fork"])
+            .args(["sh", "-ec", MOUNT_API, "sh"])
+            .arg(&root)
+            .args(["dnf", "-q", "-y", "--noplugins", "--releasever=9", "-c"])
             .arg(work.join("dnf.conf"))
             .arg("--installroot")
             .arg(&root)
