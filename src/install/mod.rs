@@ -99,7 +99,7 @@ pub struct Report {
     pub installed: Vec<Nevra>,
     /// Packages erased, in that order.
     pub erased: Vec<Nevra>,
-    /// Installed size of the packages installed, in bytes.
+    /// Installed size of the packages installed, in bytes, hard links counted once.
     pub bytes: u64,
     /// What rpm would have warned of.
     pub warnings: Vec<String>,
@@ -264,8 +264,8 @@ impl<'a> Run<'a> {
 
     /// Unpacks and verifies all payloads, the biggest first to keep all cores busy to the end.
     fn stage(&mut self) -> Result<()> {
-        let size = |p: &usize| self.packages[*p].files.iter().map(|f| f.size).sum::<u64>();
-        let mut by_size: Vec<(u64, usize)> = self.installs.iter().map(|p| (size(p), *p)).collect();
+        let sizes = self.installs.iter().map(|&p| Ok((self.packages[p].header.size()?, p)));
+        let mut by_size: Vec<(u64, usize)> = sizes.collect::<Result<_>>()?;
         by_size.sort_by_key(|&(size, package)| (Reverse(size), package));
         self.report.bytes = by_size.iter().map(|(size, _)| size).sum();
         self.progress.start("unpacking packages", self.report.bytes, Unit::Bytes);

@@ -394,3 +394,75 @@ pub(super) fn mtime(file: &FileEntry) -> Timestamps {
     let time = Timespec { tv_sec: file.mtime.into(), tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install::tests::file;
+
+    /// Unpacks a hand-made archive with rpm's stripped headers, which only packages beyond 4 GiB have.
+    fn unpack_stripped(files: &[FileEntry], archive: &[u8]) -> Result<tempfile::TempDir> {
+        let staging = tempfile::tempdir().unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut unpacker = Unpacker {
+            files,
+            algorithm: SHA256,
+            by_path: HashMap::new(),
+            links: link_sets(files),
+            seen: vec![false; files.len()],
+            staging: fs::open(staging.path(), flags, Mode::empty()).unwrap(),
+        };
+        unpacker.run(archive)?;
+        unpacker.finish()?;
+        Ok(staging)
+    }
+
+    fn stripped_files() -> Vec<FileEntry> {
+        let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(b"hello"));
+        let hello = |index, path, inode| FileEntry {
+            index,
+            size: 5,
+            digest: digest.clone(),
+            inode,
+            mtime: 1_600_000_000,
+            ..file(path)
+        };
+        let link =
+            FileEntry { index: 2, mode: 0o120777, size: 1, linkto: "a".into(), inode: 9, ..file("/l") };
+        vec![hello(0, "/a", 1), hello(1, "/b", 1), link, hello(3, "/c", 2)]
+    }
+
+    #[test]
+    fn stripped_headers_name_files_by_index() {
+        // the link set's data comes with its last name; data is padded to four bytes
+        let archive = b"07070X00000003\0\0hello\0\0\0\
+            07070X00000000\0\0\
+            07070X00000001\0\0hello\0\0\0\
+            07070X00000002\0\0a\0\0\0\
+            07070Xffffffff";
+        let staging = unpack_stripped(&stripped_files(), archive).unwrap();
+        for name in ["0", "1", "3"] {
+            assert_eq!(std::fs::read(staging.path().join(name)).unwrap(), b"hello");
+        }
+        assert_eq!(std::fs::read_link(staging.path().join("2")).unwrap(), Path::new("a"));
+        use std::os::unix::fs::MetadataExt;
+        let stat = staging.path().join("0").metadata().unwrap();
+        assert_eq!((stat.nlink(), stat.mtime(), stat.mode()), (2, 1_600_000_000, 0o100644));
+    }
+
+    #[test]
+    fn broken_archives_are_refused() {
+        for (archive, expected) in [
+            (&b"07070X00000007\0\0"[..], "file 7 of 4"),
+            (b"07070X00000003\0\0hallo\0\0\0", "digest"),
+            (b"07070X00000003\0\0hello\0\0\007070X00000003\0\0hello\0\0\0", "twice"),
+            (b"07070Xffffffff", "not in the payload"),
+            (b"07070X+0000001\0\0", "for a hex number"),
+            (b"07070X0000", "reading the cpio archive"),
+            (b"070707000000", "expected 070701 or 07070X"),
+        ] {
+            let error = format!("{:#}", unpack_stripped(&stripped_files(), archive).unwrap_err());
+            assert!(error.contains(expected), "expected {expected:?} in: {error}");
+        }
+    }
+}

@@ -170,7 +170,11 @@ pub fn sorted(rpms: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Installs with rpm; gives the elements in the order it took.
 pub fn rpm_install(rig: &Rig, rpms: &[PathBuf], options: &[&str]) -> String {
-    let log = checked(rig.rpm().arg("-ivv").args(INSTALL).args(options).args(sorted(rpms)));
+    elements(&checked(rig.rpm().arg("-ivv").args(INSTALL).args(options).args(sorted(rpms))))
+}
+
+/// The elements of a transaction in rpm's log.
+pub fn elements(log: &str) -> String {
     let elements = log.lines().filter_map(|l| l.strip_prefix("D: ========== +++ "));
     let nevra = |element: &str| {
         let (nevr, platform) = element.split_once(' ').unwrap();
@@ -180,8 +184,8 @@ pub fn rpm_install(rig: &Rig, rpms: &[PathBuf], options: &[&str]) -> String {
 }
 
 /// Packages of a report in its order.
-pub fn installed(report: &Report) -> String {
-    report.installed.iter().map(Nevra::to_string).collect::<Vec<_>>().join("\n")
+pub fn installed(packages: &[Nevra]) -> String {
+    packages.iter().map(Nevra::to_string).collect::<Vec<_>>().join("\n")
 }
 
 pub fn nevra(rpm: &Path) -> Nevra {

@@ -35,7 +35,7 @@ fn a_repository_becomes_the_same_tree() {
     let rig = Rig::new();
     let report = rig.install(&rpms, &Recorder::default()).unwrap();
     let order = rpm_install(&rig, &rpms, &["--noscripts", "--notriggers"]);
-    assert_eq!(installed(&report), order);
+    assert_eq!(installed(&report.installed), order);
     rig.assert_same();
 
     let key = |n: &Nevra| (n.name.clone(), n.arch.clone());
