@@ -455,7 +455,7 @@ mod tests {
         for (archive, expected) in [
             (&b"07070X00000007\0\0"[..], "file 7 of 4"),
             (b"07070X00000003\0\0hallo\0\0\0", "digest"),
-            (b"07070X00000003\0\0hello\0\0\007070X00000003\0\0hello\0\0\0", "twice"),
+            (b"07070X00000003\0\0hello\0\0\x0007070X00000003\0\0hello\0\0\0", "twice"),
             (b"07070Xffffffff", "not in the payload"),
             (b"07070X+0000001\0\0", "for a hex number"),
             (b"07070X0000", "reading the cpio archive"),
