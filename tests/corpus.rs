@@ -14,6 +14,12 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
+/// What rpm finds changed, but for times and for the directory that is a mount while dnf runs.
+fn verify(root: &Path) -> Vec<String> {
+    let report = parity::rpm(root, &["-Va", "--nomtime"]);
+    report.lines().filter(|line| !line.ends_with(" /proc")).map(str::to_owned).collect()
+}
+
 #[test]
 fn dnf_makes_the_same_tree() {
     let corpus = PathBuf::from(env::var_os("STRATA_CORPUS").expect("STRATA_CORPUS names the corpus"));
@@ -42,6 +48,5 @@ fn dnf_makes_the_same_tree() {
     assert_eq!(parity::packages(&ours), parity::packages(&theirs));
     let differences = parity::differences(&parity::tree(&ours), &parity::tree(&theirs));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    let verified = parity::rpm(&ours, &["-Va"]);
-    assert_eq!(verified, parity::rpm(&theirs, &["-Va"]));
+    assert_eq!(verify(&ours), verify(&theirs));
 }
