@@ -4,6 +4,10 @@ export STRATA_STORE := env("STRATA_STORE", justfile_directory() / "target/store"
 strata := "target/release/strata"
 demo := "target/demo"
 
+# Tests compare with what rpm and dnf make as root: they run as root, whoever builds them.
+sudo := if `id -u` == "0" { "" } else { "sudo -E" }
+cargo-test := if sudo == "" { "cargo test" } else { "cargo test --config 'target.\"cfg(all())\".runner=[\"sudo\", \"-E\"]'" }
+
 # Show the recipes
 default:
     @just --list --unsorted
@@ -35,14 +39,15 @@ demo: (lock "demo")
 
 # Run every check and test
 test: check
-    cargo test
+    {{cargo-test}}
+    {{sudo}} rm -rf target/tmp
 
 # Compare with rpm and dnf on a corpus of real packages: CORPUS/SIZE/2025-02-03/{baseos,appstream,ose}
 test-corpus CORPUS SIZE="small":
-    STRATA_CORPUS={{CORPUS}} STRATA_CORPUS_SIZE={{SIZE}} cargo test --test corpus
-    STRATA_CORPUS={{CORPUS}} cargo test --test fetch -- --ignored
+    STRATA_CORPUS={{CORPUS}} STRATA_CORPUS_SIZE={{SIZE}} {{cargo-test}} --test corpus
+    STRATA_CORPUS={{CORPUS}} {{cargo-test}} --test fetch -- --ignored
     STRATA_TEST_RPMS={{CORPUS}}/{{SIZE}}/2025-02-03 STRATA_TEST_UPGRADES={{CORPUS}}/{{SIZE}}/2025-02-10 \
-        cargo test --test rpmdb --test install -- --ignored
+        {{cargo-test}} --test rpmdb --test install -- --ignored
 
 # Format, lint, and document, warnings being errors
 check:
