@@ -32,6 +32,7 @@ diff FROM TO *ARGS: program
 # Make the demo's repositories, build the newer snapshot on top of the older, and show the difference
 demo: (lock "demo")
     {{strata}} build demo
+    rm -rf target/demo-lockfiles-before
     cp -r lockfiles/demo target/demo-lockfiles-before
     {{strata}} --set snapshot=2025-02-10 --set ose-snapshot=2025-02-10 lock demo --update
     {{strata}} --set snapshot=2025-02-10 --set ose-snapshot=2025-02-10 build demo
@@ -63,7 +64,7 @@ bench *ARGS: program
 program:
     cargo build --release
 
-# Make what a stream needs that is made on the spot: the demo's repositories
+# Make what a stream needs that is made on the spot: the demo's repositories, of which this is the last
 [private]
 prepare STREAM:
-    [ {{STREAM}} != demo ] || [ -e {{demo}}/RPM-GPG-KEY-demo ] || cargo run --release --example demo-repos -- {{demo}}
+    [ {{STREAM}} != demo ] || [ -e {{demo}}/2025-02-10/ose ] || cargo run --release --example demo-repos -- {{demo}}
