@@ -6,16 +6,16 @@
 //! above (image-spec `layer.md`, whiteouts).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use tar::{Archive, EntryType};
+use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::error::hinted;
 use crate::image::oci::{Image, Layout, digest_of};
+use crate::image::untar::{Reader, decompress};
 use crate::pkglist::{META_JSON, PackageSet};
 use crate::rpmdb::Rpmdb;
 
@@ -52,48 +52,36 @@ pub fn packages(layout: &Layout, image: &Image) -> Result<PackageSet> {
 }
 
 fn meta_json(layout: &Layout, blob: &Digest) -> Result<Option<PackageSet>> {
-    let mut archive = open(layout, blob)?;
-    for entry in archive.entries()? {
-        let mut entry = entry.with_context(|| format!("reading layer {blob}"))?;
-        if entry.header().entry_type().is_file() && normal(&entry.path_bytes()) == META_JSON.as_bytes() {
-            let mut bytes = Vec::new();
-            copy_bounded(&mut entry, &mut bytes, MAX_META_JSON)?;
-            return PackageSet::from_json(&bytes).map(Some);
-        }
-    }
-    Ok(None)
+    let mut bytes = Vec::new();
+    let found = unpack(layout, blob, META_JSON.as_bytes(), MAX_META_JSON, &mut bytes)?;
+    found.then(|| PackageSet::from_json(&bytes)).transpose()
 }
 
 /// Finds the rpmdb in a layer; drops from `visible` the places that the layer hides from those below it.
 fn find_rpmdb(layout: &Layout, blob: &Digest, visible: &mut Vec<&str>) -> Result<Option<NamedTempFile>> {
     let mut found: Option<(usize, Vec<u8>)> = None;
     let mut hidden = Vec::new();
-    for entry in open(layout, blob)?.entries()? {
-        let entry = entry.with_context(|| format!("reading layer {blob}"))?;
-        let bytes = entry.path_bytes();
-        let path = normal(&bytes);
-        let kind = entry.header().entry_type();
+    let mut tar = open(layout, blob)?;
+    while let Some(member) = tar.next_member().with_context(|| format!("reading layer {blob}"))? {
+        let path = normal(&member.path);
         if let Some(rank) = visible.iter().position(|v| v.as_bytes() == path)
-            && (kind.is_file() || kind.is_hard_link())
+            && (member.is_file() || member.is_hard_link())
         {
             // ostree's layers hold objects, and links to them under the files' names
-            let content = match entry.link_name_bytes() {
-                Some(target) if kind.is_hard_link() => normal(&target).to_vec(),
-                _ => path.to_vec(),
-            };
+            let content = if member.is_hard_link() { normal(&member.link) } else { path };
             if found.as_ref().is_none_or(|(best, _)| rank < *best) {
-                found = Some((rank, content));
+                found = Some((rank, content.to_vec()));
             }
         } else {
-            hidden.extend(hides(path, kind));
+            hidden.extend(hides(path, member.is_dir()));
         }
     }
     visible.retain(|place| !hidden.iter().any(|h| is_below(place.as_bytes(), h)));
-    found.map(|(_, content)| extract(layout, blob, &content)).transpose()
+    found.map(|(_, content)| rpmdb(layout, blob, &content)).transpose()
 }
 
 /// The path, relative to the root, which an entry hides in lower layers with all below it.
-fn hides(path: &[u8], kind: EntryType) -> Option<Vec<u8>> {
+fn hides(path: &[u8], is_dir: bool) -> Option<Vec<u8>> {
     let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
         Some(slash) => path.split_at(slash + 1),
         None => (&b""[..], path),
@@ -102,7 +90,7 @@ fn hides(path: &[u8], kind: EntryType) -> Option<Vec<u8>> {
         Some(b".wh..opq") => Some(dir.strip_suffix(b"/").unwrap_or(dir).to_vec()),
         Some(name) => Some([dir, name].concat()),
         // a link or file in the place of a directory
-        None => (!kind.is_dir()).then(|| path.to_vec()),
+        None => (!is_dir).then(|| path.to_vec()),
     }
 }
 
@@ -110,45 +98,44 @@ fn is_below(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-fn extract(layout: &Layout, blob: &Digest, path: &[u8]) -> Result<NamedTempFile> {
-    for entry in open(layout, blob)?.entries()? {
-        let mut entry = entry.with_context(|| format!("reading layer {blob}"))?;
-        if entry.header().entry_type().is_file() && normal(&entry.path_bytes()) == path {
-            let mut file = NamedTempFile::new().context("making a temporary file")?;
-            copy_bounded(&mut entry, file.as_file_mut(), MAX_RPMDB)?;
-            return Ok(file);
+fn rpmdb(layout: &Layout, blob: &Digest, path: &[u8]) -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::new().context("making a temporary file")?;
+    let found = unpack(layout, blob, path, MAX_RPMDB, file.as_file_mut())?;
+    ensure!(found, "layer {blob} has a link to {}, but not that file", path.escape_ascii());
+    Ok(file)
+}
+
+/// Copies the file at `path` out of a layer, if it has one of at most `limit` bytes there.
+fn unpack(layout: &Layout, blob: &Digest, path: &[u8], limit: u64, to: &mut impl Write) -> Result<bool> {
+    let context = || format!("unpacking {} of layer {blob}", path.escape_ascii());
+    let mut tar = open(layout, blob)?;
+    while let Some(member) = tar.next_member().with_context(context)? {
+        if member.is_file() && normal(&member.path) == path {
+            ensure!(
+                member.size <= limit,
+                "{}: it has {} bytes, at most {limit} are read",
+                context(),
+                member.size
+            );
+            io::copy(&mut tar.content(), to).with_context(context)?;
+            return Ok(true);
         }
     }
-    bail!("layer {blob} has a link to {}, but not that file", String::from_utf8_lossy(path))
+    Ok(false)
 }
 
 /// Opens a layer, checked against its digest, whatever it is compressed with.
-fn open(layout: &Layout, blob: &Digest) -> Result<Archive<Box<dyn Read>>> {
+fn open(layout: &Layout, blob: &Digest) -> Result<Reader<impl Read>> {
     let path = layout.blob(blob);
     let context = || format!("reading layer {}", path.display());
     check(&path, blob).with_context(context)?;
-    let mut file = BufReader::new(File::open(&path).with_context(context)?);
-    let magic = file.fill_buf().with_context(context)?;
-    let reader: Box<dyn Read> = if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(file))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::Decoder::with_buffer(file).with_context(context)?)
-    } else {
-        Box::new(file)
-    };
-    // umoci 0.4 leaves out what ends an archive, the padding of the last file included
-    Ok(Archive::new(Box::new(reader.chain(io::repeat(0).take(3 * 512)))))
+    let tar = File::open(&path).and_then(decompress).with_context(context)?;
+    Ok(Reader::new(BufReader::with_capacity(64 << 10, tar)))
 }
 
 fn check(path: &Path, expected: &Digest) -> Result<()> {
     let (found, _) = Digest::of_reader(&mut File::open(path)?)?;
     ensure!(found == *expected, "the blob is damaged: it is {found}, expected {expected}");
-    Ok(())
-}
-
-fn copy_bounded(from: &mut impl Read, to: &mut impl io::Write, limit: u64) -> Result<()> {
-    let copied = io::copy(&mut from.take(limit + 1), to).context("unpacking a file")?;
-    ensure!(copied <= limit, "unpacking a file: it has more than {limit} bytes");
     Ok(())
 }
 
@@ -165,17 +152,17 @@ mod tests {
     #[test]
     fn whiteouts_hide_what_is_below() {
         let place = b"usr/share/rpm/rpmdb.sqlite";
-        for (entry, kind, expected) in [
-            ("usr/share/rpm/.wh.rpmdb.sqlite", EntryType::Regular, true),
-            ("usr/share/.wh.rpm", EntryType::Regular, true),
-            ("usr/share/rpm/.wh..wh..opq", EntryType::Regular, true),
-            (".wh..wh..opq", EntryType::Regular, true),
-            ("usr/share/rpm", EntryType::Symlink, true),
-            ("usr/share/rpm", EntryType::Directory, false),
-            ("usr/share/.wh.rp", EntryType::Regular, false),
-            ("usr/share/rpm/.wh.other", EntryType::Regular, false),
+        for (entry, is_dir, expected) in [
+            ("usr/share/rpm/.wh.rpmdb.sqlite", false, true),
+            ("usr/share/.wh.rpm", false, true),
+            ("usr/share/rpm/.wh..wh..opq", false, true),
+            (".wh..wh..opq", false, true),
+            ("usr/share/rpm", false, true),
+            ("usr/share/rpm", true, false),
+            ("usr/share/.wh.rp", false, false),
+            ("usr/share/rpm/.wh.other", false, false),
         ] {
-            let hidden = hides(entry.as_bytes(), kind).is_some_and(|h| is_below(place, &h));
+            let hidden = hides(entry.as_bytes(), is_dir).is_some_and(|h| is_below(place, &h));
             assert_eq!(hidden, expected, "{entry}");
         }
     }

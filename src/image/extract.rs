@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::image::{Descriptor, MediaType};
+use oci_spec::image::Descriptor;
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, Uid,
     XattrFlags,
@@ -25,7 +25,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::oci::{Image, Layout, digest_of};
-use super::untar::{Member, Reader};
+use super::untar::{Member, Reader, decompress};
 use crate::digest::{Digest, Hasher};
 
 /// Unpacks `image` of `layout` as the new directory `target`.
@@ -68,8 +68,7 @@ impl LayerTree<'_> {
     fn apply(&mut self, path: &Path, blob: &Descriptor, diff_id: &str) -> Result<()> {
         let found = Digest::of_reader(&mut File::open(path)?)?;
         ensure!(found == (digest_of(blob)?, blob.size()), "the blob is damaged: it is {}", found.0);
-        let stream = decompressor(File::open(path)?, blob.media_type())?;
-        let mut stream = Digesting { inner: stream, hasher: Hasher::new(io::sink()) };
+        let mut stream = Digesting { inner: decompress(File::open(path)?)?, hasher: Hasher::new(io::sink()) };
         let mut tar = Reader::new(BufReader::with_capacity(64 << 10, &mut stream));
         while let Some(member) = tar.next_member()? {
             self.add(&member, &mut tar.content())
@@ -94,9 +93,9 @@ impl LayerTree<'_> {
             return self.hide(&path.with_file_name(OsStr::from_bytes(hidden)));
         }
         let written = match member.kind {
-            b'5' => self.add_directory(&path, member)?,
-            b'0' | 0 | b'7' => self.add_file(&path, member, content)?,
-            b'1' => self.add_link(&path, member)?,
+            _ if member.is_dir() => self.add_directory(&path, member)?,
+            _ if member.is_file() => self.add_file(&path, member, content)?,
+            _ if member.is_hard_link() => self.add_link(&path, member)?,
             b'2' => self.add_symlink(&path, member)?,
             b'3' | b'4' | b'6' => false,
             other => bail!("its tar type `{}` is not supported", other.escape_ascii()),
@@ -286,16 +285,6 @@ fn times(member: &Member) -> Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: member.mtime, tv_nsec: 0 },
     }
-}
-
-fn decompressor(file: File, media_type: &MediaType) -> Result<Box<dyn Read>> {
-    let file = BufReader::with_capacity(64 << 10, file);
-    Ok(match media_type {
-        MediaType::ImageLayer => Box::new(file),
-        MediaType::ImageLayerGzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        MediaType::ImageLayerZstd => Box::new(zstd::Decoder::with_buffer(file)?),
-        other => bail!("layers of type {other} are not supported"),
-    })
 }
 
 /// Digests what is read through it.

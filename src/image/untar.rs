@@ -3,7 +3,8 @@
 //! Pax values are bytes of a stated length: a file capability may well contain a line feed.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -47,6 +48,37 @@ pub struct Reader<R> {
 
 type Pax = BTreeMap<Vec<u8>, Vec<u8>>;
 
+impl Member {
+    /// Whether it is a regular file, under any of the flags that say so.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, b'0' | 0 | b'7')
+    }
+
+    /// Whether it is another name of a file of the archive.
+    pub fn is_hard_link(&self) -> bool {
+        self.kind == b'1'
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == b'5'
+    }
+}
+
+/// A layer's tar out of its blob: gzip, zstd or neither, as its first bytes say.
+pub fn decompress(blob: File) -> io::Result<impl Read> {
+    let mut blob = BufReader::with_capacity(64 << 10, blob);
+    let magic = blob.fill_buf()?;
+    let tar: Box<dyn Read> = if magic.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::bufread::MultiGzDecoder::new(blob))
+    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Box::new(zstd::Decoder::with_buffer(blob)?)
+    } else {
+        Box::new(blob)
+    };
+    Ok(tar)
+}
+
 impl<R: Read> Reader<R> {
     /// Reads from `inner`; buffer it.
     pub fn new(inner: R) -> Self {
@@ -80,8 +112,9 @@ impl<R: Read> Reader<R> {
     /// The next header block, its checksum verified; none at the end of the archive.
     fn header(&mut self) -> Result<Option<[u8; 512]>> {
         let skipped = io::copy(&mut (&mut self.inner).take(self.rest), &mut io::sink())?;
-        ensure!(skipped == self.rest, "the tar ends within a file");
-        self.rest = 0;
+        // umoci 0.4 leaves out what ends an archive, the padding of the last file included
+        ensure!(skipped >= self.content, "the tar ends within a file");
+        (self.rest, self.content) = (0, 0);
         let mut header = [0; 512];
         let mut have = 0;
         while have < header.len() {
@@ -273,6 +306,7 @@ mod tests {
             Ok(())
         };
         read_all(&whole).unwrap();
+        read_all(&whole[..512 + 700]).unwrap(); // without padding and end, as umoci 0.4 has it
         for length in [1, 511, 513, 512 + 699] {
             read_all(&whole[..length]).unwrap_err();
         }
