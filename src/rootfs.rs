@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +20,9 @@ pub struct Rootfs {
     path: PathBuf,
     root: OwnedFd,
 }
+
+/// The biggest file that [`Rootfs::read`] takes, in bytes.
+const MAX_READ: u64 = 64 << 20;
 
 /// What [`Rootfs::lstat`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +86,13 @@ impl Rootfs {
     }
 
     /// The file's bytes, or none if there is no such file. Follows symbolic links; anything but a regular
-    /// file is an error.
+    /// file of at most 64 MiB is an error: what strata reads as a whole are small texts, which packages
+    /// may have put there.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let context = || format!("reading {path} in the rootfs");
         let Some(mut file) = self.open_file(path)? else { return Ok(None) };
+        let size = file.metadata().with_context(context)?.len();
+        ensure!(size <= MAX_READ, "{}: it has {size} bytes, expected at most {MAX_READ}", context());
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(context)?;
         Ok(Some(bytes))
@@ -129,12 +135,21 @@ impl Rootfs {
         made.with_context(|| format!("{}: a file or a dangling symbolic link is in its place", context()))
     }
 
-    /// Where a directory really is on the host, its symbolic links resolved inside the rootfs.
+    /// Where a file is on the host, or would be: its directory must exist, and is resolved inside the rootfs.
+    /// Anything but a regular file in its place is an error: who opens the path would follow a link out.
     pub fn host_path(&self, path: &str) -> Result<PathBuf> {
-        use std::os::fd::AsRawFd;
-        let context = || format!("resolving the directory {path} in the rootfs");
-        let dir = self.open_dir(path)?.with_context(context)?;
-        std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).with_context(context)
+        let context = || format!("finding {path} of the rootfs on the host");
+        let (parent, name) = split(path).with_context(context)?;
+        let dir =
+            self.open_dir(parent)?.with_context(|| format!("there is no {parent}")).with_context(context)?;
+        let kind = self.lstat(path)?.map(|st| st.file_type());
+        ensure!(
+            kind.is_none_or(|kind| kind == FileType::RegularFile),
+            "{}: it is not a regular file",
+            context()
+        );
+        let dir = std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).with_context(context)?;
+        Ok(dir.join(name))
     }
 
     /// Writes a regular file in the place of whatever is there (a directory is an error), owned by root,
@@ -430,9 +445,23 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_not_read() {
+    fn neither_a_fifo_nor_a_huge_file_is_read() {
         let (_dir, rootfs) = rootfs();
         fs::mknodat(rootfs.open_dir("/").unwrap().unwrap(), "pipe", FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(rootfs.read("/pipe").is_err());
+        File::create(rootfs.path().join("huge")).unwrap().set_len(10 << 30).unwrap();
+        assert!(format!("{:#}", rootfs.read("/huge").unwrap_err()).contains("10737418240 bytes"));
+    }
+
+    #[test]
+    fn files_on_the_host_are_in_the_rootfs() {
+        let (dir, rootfs) = rootfs();
+        std::fs::write(dir.path().join("secret"), "host").unwrap();
+        rootfs.create_dir_all("/real").unwrap();
+        symlink("/../real", rootfs.path().join("db")).unwrap();
+        assert_eq!(rootfs.host_path("/db/file").unwrap(), rootfs.path().join("real/file"));
+        symlink(dir.path().join("secret"), rootfs.path().join("real/file")).unwrap();
+        assert!(rootfs.host_path("/db/file").is_err());
+        assert!(rootfs.host_path("/nowhere/file").is_err());
     }
 }

@@ -433,7 +433,7 @@ impl Build<'_> {
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
     fn files(&self, job: &Job<'_>, rootfs: &Rootfs) -> Result<Files> {
-        let rpmdb = rootfs.host_path(&self.request.plan.stream.rpmdb)?.join("rpmdb.sqlite");
+        let rpmdb = rootfs.host_path(&format!("{}/rpmdb.sqlite", self.request.plan.stream.rpmdb))?;
         let packages = Rpmdb::open_read_only(&rpmdb)?.packages()?;
         let found: PackageSet = packages.iter().map(|package| package.header.nevra().clone()).collect();
         ensure!(found.nevras().eq(job.packages.nevras()), "the rpmdb has other packages than the lockfiles");

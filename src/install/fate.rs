@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rpm::FileFlags;
 use rustix::fs::FileType;
 
-use super::payload::digest;
+use super::payload::digest_of;
 use super::{Package, file_type, has};
 use crate::package::header::FileEntry;
 use crate::rootfs::{Rootfs, Stat, components, split};
@@ -351,10 +351,11 @@ impl Decider<'_> {
             FileType::Symlink => Ok(self.rootfs.read_link(&file.path)?.as_ref() == Some(&file.linkto)),
             FileType::RegularFile if on_disk.size != file.size => Ok(false),
             FileType::RegularFile => {
-                let mut digest = digest(self.packages[place.0].header.file_digest_algorithm())
+                let Some(on_disk) = self.rootfs.open_file(&file.path)? else { return Ok(false) };
+                let algorithm = self.packages[place.0].header.file_digest_algorithm();
+                let found = digest_of(on_disk, algorithm)
                     .with_context(|| format!("comparing {} with the disk", file.path))?;
-                digest.update(&self.rootfs.read(&file.path)?.unwrap_or_default());
-                Ok(hex::encode(digest.finalize()) == file.digest)
+                Ok(found == file.digest)
             }
             _ => Ok(true),
         }

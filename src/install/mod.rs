@@ -476,7 +476,7 @@ fn staging(tx: &Transaction, package: usize) -> PathBuf {
 
 /// The rpmdb's file on the host, its directory resolved inside the rootfs.
 fn rpmdb_file(rootfs: &Rootfs, directory: &str) -> Result<PathBuf> {
-    Ok(rootfs.host_path(directory)?.join("rpmdb.sqlite"))
+    rootfs.host_path(&format!("{directory}/rpmdb.sqlite"))
 }
 
 fn installed(rootfs: &Rootfs, directory: &str) -> Result<Vec<Package>> {

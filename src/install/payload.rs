@@ -67,7 +67,7 @@ const SHA512: u32 = 10;
 const SHA224: u32 = 11;
 
 /// A hash by its OpenPGP number.
-pub(super) fn digest(algorithm: u32) -> Result<Box<dyn DynDigest>> {
+fn digest(algorithm: u32) -> Result<Box<dyn DynDigest>> {
     Ok(match algorithm {
         SHA224 => Box::new(sha2::Sha224::default()),
         SHA256 => Box::new(sha2::Sha256::default()),
@@ -75,6 +75,13 @@ pub(super) fn digest(algorithm: u32) -> Result<Box<dyn DynDigest>> {
         SHA512 => Box::new(sha2::Sha512::default()),
         other => bail!("digests by hash algorithm {other} are not trusted, expected one of SHA-2 (8 to 11)"),
     })
+}
+
+/// The hex digest of all there is to read.
+pub(super) fn digest_of(input: impl Read, algorithm: u32) -> Result<String> {
+    let mut input = Digesting { inner: input, digest: digest(algorithm)? };
+    io::copy(&mut input, &mut io::sink())?;
+    Ok(hex::encode(input.digest.finalize()))
 }
 
 /// Hashes what is read through it.
