@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// Names and values.
@@ -45,6 +45,9 @@ const KNOWN: &[(&str, &str)] = &[
     ("nil", ""),
 ];
 
+/// How deep macros nest in rpm (rpm: `rpmio/macro.c`, `MAX_MACRO_DEPTH`).
+const MAX_DEPTH: usize = 64;
+
 impl Default for Macros {
     fn default() -> Self {
         Self(KNOWN.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
@@ -70,8 +73,14 @@ impl Macros {
     /// Expands `%name`, `%{name}`, `%{?name}`, `%{!?name:text}`, `%{?name:text}` and `%%` in `text`.
     ///
     /// # Errors
-    /// Any other form, and a `%{name}` without a value.
+    /// Any other form, a `%{name}` without a value, and texts in texts beyond rpm's 64 levels.
     pub fn expand(&self, text: &str) -> Result<String> {
+        self.expand_nested(text, MAX_DEPTH)
+    }
+
+    /// `depth` is how much deeper texts may nest.
+    fn expand_nested(&self, text: &str, depth: usize) -> Result<String> {
+        ensure!(depth > 0, "macros nest deeper than {MAX_DEPTH} levels");
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find('%') {
@@ -84,7 +93,7 @@ impl Macros {
                 }
                 Some('{') => {
                     let Some(end) = closing(rest) else { bail!("macro without an end: %{rest}") };
-                    out.push_str(&self.braced(&rest[1..end])?);
+                    out.push_str(&self.braced(&rest[1..end], depth)?);
                     &rest[end + 1..]
                 }
                 Some('(' | '[') => bail!("macros that run commands or compute are not supported: %{rest}"),
@@ -103,7 +112,7 @@ impl Macros {
     }
 
     /// What stands between the braces.
-    fn braced(&self, inside: &str) -> Result<String> {
+    fn braced(&self, inside: &str, depth: usize) -> Result<String> {
         let (condition, body) =
             inside.split_at(inside.find(|c| !['?', '!'].contains(&c)).unwrap_or(inside.len()));
         let (name, text) = body.split_once(':').map_or((body, None), |(name, text)| (name, Some(text)));
@@ -111,7 +120,7 @@ impl Macros {
         let wanted = value.is_some() != condition.contains('!');
         match (condition.contains('?'), text, value) {
             _ if name.is_empty() || !name.chars().all(is_name) => bail!("unsupported macro %{{{inside}}}"),
-            (true, Some(text), _) if wanted => self.expand(text),
+            (true, Some(text), _) if wanted => self.expand_nested(text, depth - 1),
             (true, None, Some(value)) if wanted => Ok(value.to_owned()),
             (true, _, _) => Ok(String::new()),
             (false, None, Some(value)) => Ok(value.to_owned()),
@@ -164,7 +173,8 @@ mod tests {
 
     #[test]
     fn unknown_is_an_error() {
-        for text in ["%{nope}", "%{lua:print(1)}", "%(id)", "%[1+1]", "%{", "%{}", "%{?}"] {
+        let deep = format!("{}{}", "%{?_prefix:".repeat(100_000), "}".repeat(100_000));
+        for text in ["%{nope}", "%{lua:print(1)}", "%(id)", "%[1+1]", "%{", "%{}", "%{?}", &deep] {
             assert!(Macros::default().expand(text).is_err(), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::package::{Comparison, Dependency, Evr, Nevra};
 
@@ -63,7 +63,7 @@ impl Allows for Comparison {
 pub(super) fn ordering_terms(dependency: &Dependency) -> Result<Vec<Dependency>> {
     let mut terms = Vec::new();
     if dependency.is_rich() {
-        collect(&dependency.name, dependency.pre, &mut terms)
+        collect(&dependency.name, dependency.pre, MAX_DEPTH, &mut terms)
             .with_context(|| format!("parsing the rich dependency {}", dependency.name))?;
     } else {
         terms.push(dependency.clone());
@@ -71,14 +71,19 @@ pub(super) fn ordering_terms(dependency: &Dependency) -> Result<Vec<Dependency>>
     Ok(terms)
 }
 
-/// `(OPERAND [OPERATOR OPERAND]...)`; operators do not mix but for a final `else`.
-fn collect(rich: &str, pre: bool, terms: &mut Vec<Dependency>) -> Result<()> {
+/// Nesting beyond this is nobody's dependency.
+const MAX_DEPTH: usize = 64;
+
+/// `(OPERAND [OPERATOR OPERAND]...)`; operators do not mix but for a final `else`. `depth` is how much
+/// deeper it may nest.
+fn collect(rich: &str, pre: bool, depth: usize, terms: &mut Vec<Dependency>) -> Result<()> {
+    ensure!(depth > 0, "it nests deeper than {MAX_DEPTH} levels");
     let mut rest =
         rich.strip_prefix('(').and_then(|r| r.strip_suffix(')')).context("no parentheses around it")?;
     loop {
         let (operand, after) = operand(rest)?;
         match operand.starts_with('(') {
-            true => collect(operand, pre, terms)?,
+            true => collect(operand, pre, depth - 1, terms)?,
             false => terms.push(simple(operand, pre)?),
         }
         let Some((operator, next)) = after.trim_start().split_once(' ') else { return Ok(()) };
@@ -190,7 +195,8 @@ mod tests {
                 ordering_terms(&dependency).unwrap().iter().map(Dependency::to_string).collect();
             assert_eq!(terms.join(", "), expected, "{rich}");
         }
-        for broken in ["(a xor b)", "((a)", "(a", "( )"] {
+        let deep = format!("{}a{}", "(".repeat(100_000), ")".repeat(100_000));
+        for broken in ["(a xor b)", "((a)", "(a", "( )", &deep] {
             let dependency = Dependency { name: broken.to_owned(), version: None, pre: false };
             assert!(ordering_terms(&dependency).is_err(), "{broken}");
         }
