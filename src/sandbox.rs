@@ -5,8 +5,8 @@ mod overlay;
 pub(crate) mod process;
 
 use std::fs::{self, Permissions};
-use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
+use rustix::process::{Pid, PidfdFlags};
 use tempfile::TempDir;
 
 use crate::error::{HintExt, hinted};
@@ -28,6 +30,9 @@ pub use overlay::{mount_overlay, unmount};
 /// A command is root, as far as files go, of the namespace strata is in. It sees the rootfs, writable, as `/`, a
 /// fresh `/proc`, a minimal `/dev`, and `/run`, `/tmp` and `/var/tmp` that are empty and forgotten
 /// afterwards. The umask is strata's own: 022 after [`enter_namespace`].
+///
+/// When its first process ends all others are killed. Until then it may use as much time, memory, processes
+/// and disk as strata itself: who has to bound that, puts strata into a cgroup.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     /// The rootfs.
@@ -106,7 +111,10 @@ impl Sandbox {
         let scratch =
             tempfile::Builder::new().prefix("strata-").tempdir().context("making a scratch directory")?;
         let points = MountPoints::make(&self.rootfs)?;
-        let ended = self.bwrap(command, &points, &scratch).and_then(|bwrap| wait(bwrap, &command.stdin));
+        let (info, tell_info) = io::pipe().context("making a pipe")?;
+        let ended = self
+            .bwrap(command, &points, &scratch, &tell_info)
+            .and_then(|bwrap| wait(bwrap, &command.stdin, info, tell_info));
         points.remove()?;
         scratch.close().context("removing a scratch directory")?;
         let (status, output) = ended?;
@@ -118,8 +126,10 @@ impl Sandbox {
         command: &Command,
         points: &MountPoints,
         scratch: &TempDir,
+        tell_info: &PipeWriter,
     ) -> Result<std::process::Command> {
         let mut bwrap = std::process::Command::new("bwrap");
+        bwrap.arg("--info-fd").arg(tell_info.as_raw_fd().to_string());
         // not --clearenv, which the bubblewrap of EL9 does not know
         bwrap.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         // no --unshare-user: a user namespace of bwrap's has one id only
@@ -172,17 +182,57 @@ fn put(scratch: &TempDir, name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs bwrap with `input`; its exit status and the end of its output.
-fn wait(mut bwrap: std::process::Command, input: &[u8]) -> Result<(i32, String)> {
+/// Runs bwrap with `input` until nothing of what it started is left; its exit status and the end of its output.
+///
+/// `tell_info` is the pipe that bwrap was told of by `--info-fd`, `info` its other end.
+fn wait(
+    mut bwrap: std::process::Command,
+    input: &[u8],
+    info: PipeReader,
+    tell_info: PipeWriter,
+) -> Result<(i32, String)> {
     let (reader, writer) = io::pipe().context("making a pipe")?;
     bwrap.stdin(Stdio::piped());
     bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
+    rustix::io::fcntl_setfd(&tell_info, FdFlags::empty()).context("handing a pipe to bwrap")?;
     let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
-    // the command still holds our ends of the pipe, which would never end
-    drop(bwrap);
+    // the command still holds our ends of the pipes, which would never end
+    drop((bwrap, tell_info));
+    let init = init_process(info).context("asking bwrap for its first process")?;
     let output = exchange(&mut child, input, reader).context("talking to a command in the sandbox")?;
     let status = child.wait().context("waiting for bwrap")?;
+    if let Some(init) = init {
+        gone(&init).context("waiting for the processes in the sandbox to end")?;
+    }
     Ok((status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1), output))
+}
+
+/// The first process of the sandbox's pid namespace; none if it has ended already, or never began.
+fn init_process(mut info: PipeReader) -> Result<Option<OwnedFd>> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Info {
+        child_pid: i32,
+    }
+    let mut json = String::new();
+    info.read_to_string(&mut json)?;
+    if json.is_empty() {
+        return Ok(None); // bwrap failed, and says why
+    }
+    let Info { child_pid } = serde_json::from_str(&json).with_context(|| format!("reading {json:?}"))?;
+    let pid = Pid::from_raw(child_pid).with_context(|| format!("reading {json:?}"))?;
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
+}
+
+/// Waits for the first process of a pid namespace. bwrap does not: it leaves when the command has ended, and
+/// the kernel then kills that process, which ends when it has killed and buried all others
+/// (pid_namespaces(7)). A daemon that a scriptlet started could change the rootfs until then.
+fn gone(init: &OwnedFd) -> rustix::io::Result<()> {
+    let end = || rustix::event::poll(&mut [PollFd::new(init, PollFlags::IN)], None);
+    rustix::io::retry_on_intr(end).map(drop)
 }
 
 /// Feeds `input` to the child and returns the end of its output.

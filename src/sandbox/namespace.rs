@@ -26,8 +26,9 @@ const IDS: u32 = 65536;
 /// Moves strata into its own user and mount namespace, in which it is root, whoever runs it.
 ///
 /// Call it first in `main`, before any thread. `Ok(Some(code))`: this is the outer process, the inner one
-/// ended with `code`. `Ok(None)`: go on, we are inside: umask 022, no supplementary groups, and mounts made
-/// from here on are seen by nobody else and end with the process. Called again inside it nests, harmlessly.
+/// ended with `code`. `Ok(None)`: go on, we are inside: umask 022, no supplementary groups, an empty session
+/// keyring, and mounts made from here on are seen by nobody else and end with the process. Called again
+/// inside it nests, harmlessly.
 pub fn enter_namespace() -> Result<Option<u8>> {
     let (unshared, tell_unshared) = io::pipe().context("making a pipe")?;
     let (mapped, tell_mapped) = io::pipe().context("making a pipe")?;
@@ -80,7 +81,13 @@ fn enter(outer: Pid, mut tell_unshared: PipeWriter, mut mapped: PipeReader) -> R
         // the outer half failed, and reports why
         std::process::exit(1);
     }
+    process::keep_descriptors().context("keeping open files from other programs")?;
     rustix::thread::set_thread_groups(&[]).context("dropping supplementary groups")?;
+    match process::leave_session_keyring() {
+        // a kernel without keys, or a container's seccomp profile, which forbids the sandbox the call too
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}
+        result => result.context("leaving the session keyring")?,
+    }
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .hint("making mounts private", USERNS_ADVICE)?;

@@ -1,7 +1,11 @@
-//! What the standard library rightly calls unsafe about processes: fork and the environment.
+//! What the standard library rightly calls unsafe about processes: fork, the environment, and system calls
+//! it does not know.
 //!
-//! Every function here needs a process of one thread, and says so with an error instead of trusting its caller.
-#![expect(unsafe_code, reason = "fork(2), unshare(2) and setenv(3) have no safe form")]
+//! Functions that need a process of one thread say so with an error instead of trusting their caller.
+#![expect(
+    unsafe_code,
+    reason = "fork(2), unshare(2), keyctl(2), close_range(2) and setenv(3) have no safe form"
+)]
 
 use std::ffi::OsStr;
 use std::io;
@@ -32,6 +36,28 @@ pub fn fork() -> io::Result<Fork> {
 pub fn unshare_user_and_mounts() -> io::Result<()> {
     // SAFETY: the hazard of unshare(2) is the table of file descriptors (`FILES`), which stays shared.
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }?)
+}
+
+/// Gives this process a session keyring of its own, keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`. Namespaces don't
+/// separate that one: who has it reads the keys in it, such as those of the user's Kerberos tickets.
+pub fn leave_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let unnamed = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name is what the call wants for an anonymous keyring; it touches no memory of ours.
+    match unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, unnamed) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the files that this process has open, but for the standard three, from the programs it starts. Rust
+/// opens files so; those that a shell, a build tool or a CI system passed on are different.
+pub fn keep_descriptors() -> io::Result<()> {
+    // SAFETY: marking descriptors close-on-exec changes nothing for this process.
+    match unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// setenv(3), or unsetenv(3) without a value.

@@ -20,6 +20,9 @@ pub const CHECKS: &[Check] = &[
     ("input_and_output", input_and_output),
     ("empty_rootfs_stays_empty", empty_rootfs_stays_empty),
     ("background_processes_end", background_processes_end),
+    ("nothing_survives", nothing_survives),
+    ("no_way_out", no_way_out),
+    ("no_sockets_of_the_host", no_sockets_of_the_host),
 ];
 
 fn no_network() {
@@ -173,4 +176,51 @@ fn background_processes_end() {
     let outcome = fixture.run(&shell("sleep 100 & echo done"));
     assert_eq!(outcome.output, "done\n");
     assert!(outcome.duration.as_secs() < 50);
+}
+
+/// Daemons in sessions of their own, without our pipes: when the sandbox has ended none is left to change the
+/// rootfs, not even for a moment.
+fn nothing_survives() {
+    let fixture = Fixture::new();
+    let mark = format!("strata-test-{}", process::id());
+    let daemon = format!("setsid sh -c 'while :; do :; done' {mark} </dev/null >/dev/null 2>&1 &");
+    let start = format!("n=0; while test $n -lt 100; do {daemon} n=$((n + 1)); done");
+    for _ in 0..5 {
+        fixture.sh(&start);
+        let commands = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
+        let alive = commands.filter(|file| fs::read_to_string(file).is_ok_and(|line| line.contains(&mark)));
+        assert_eq!(alive.count(), 0);
+    }
+}
+
+/// What takes rights over the machine fails, and so it does in a user namespace of one's own.
+fn no_way_out() {
+    let fixture = Fixture::new();
+    for code in [
+        "mknod /usr/disk b 8 0",
+        "mount -t tmpfs none /usr",
+        "mount -o bind /usr /etc",
+        "chroot /proc/1/root ls /home",
+        "cat /proc/kcore",
+        "echo c > /proc/sysrq-trigger",
+        "kill -0 $(($$ + 100))",
+    ] {
+        for code in [code.to_owned(), format!("unshare -Ur sh -c '{code}'")] {
+            let outcome = fixture.run(&shell(&code));
+            assert_ne!(outcome.status, 0, "{code}: {}", outcome.output);
+        }
+    }
+    // mounts of a namespace of one's own are nobody else's
+    fixture.sh("unshare -Urm sh -c 'mount -t tmpfs none /usr && echo > /usr/lost' || true");
+    assert!(fixture.path("/usr/bin/busybox").exists() && !fixture.path("/usr/lost").exists());
+}
+
+fn no_sockets_of_the_host() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let name = format!("strata-test-{}", process::id());
+    let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    assert!(fs::read_to_string("/proc/net/unix").unwrap().contains(&name));
+    let fixture = Fixture::new();
+    assert!(!fixture.sh("cat /proc/net/unix").contains("strata-test"));
 }

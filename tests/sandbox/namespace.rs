@@ -14,6 +14,8 @@ pub const CHECKS: &[Check] = &[
     ("exit_codes_pass_through", exit_codes_pass_through),
     ("inner_dies_with_outer", inner_dies_with_outer),
     ("threads_are_refused", threads_are_refused),
+    ("open_files_are_kept", open_files_are_kept),
+    ("keys_are_kept", keys_are_kept),
 ];
 
 /// The argument that makes this program enter a namespace and run shell code there.
@@ -75,4 +77,29 @@ fn inner_dies_with_outer() {
 fn threads_are_refused() {
     let error = std::thread::spawn(enter_namespace).join().unwrap().unwrap_err();
     assert!(format!("{error:#}").contains("2"), "{error:#}");
+}
+
+/// A directory of the host that a scriptlet inherits would lead it out of the sandbox.
+fn open_files_are_kept() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"exec 9</; exec "$0" "$@""#]).arg(std::env::current_exe().unwrap());
+    let output =
+        shell.args([CHILD, "test -e /proc/self/fd/2 && ! test -e /proc/self/fd/9"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Puts a key into a session keyring of its own, and looks for it before and after.
+fn keys_are_kept() {
+    let (add_key, keyctl) = (libc::SYS_add_key, libc::SYS_keyctl);
+    let search = format!("call({keyctl}, 10, -3, b'user', b'strata-test', 0)");
+    let prelude = "import ctypes, os, sys; call = ctypes.CDLL(None).syscall";
+    let inside = format!("python3 -c \"{prelude}; sys.exit({search} != -1)\"");
+    let outside = format!(
+        "{prelude}; call({keyctl}, 1, None); key = call({add_key}, b'user', b'strata-test', b'secret', 6, -3); \
+         assert {search} == key, 'the key is not found'; os.execv(sys.argv[1], sys.argv[1:])"
+    );
+    let mut python = Command::new("python3");
+    python.args(["-c", &outside]).arg(std::env::current_exe().unwrap()).args([CHILD, &inside]);
+    let output = python.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
