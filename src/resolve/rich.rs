@@ -2,7 +2,8 @@
 
 use crate::package::{Comparison, Dependency, Evr};
 
-/// Limits no real package comes near: a tree is walked by recursion, and its text may be hostile.
+/// Limits no real package comes near: a tree is walked by recursion, along its chains too, and its text may be
+/// hostile.
 const MAX_DEPTH: usize = 64;
 const MAX_OPERANDS: usize = 512;
 
@@ -63,14 +64,14 @@ pub enum ParseRichError {
         at: usize,
     },
     /// Too many nested parentheses or operands.
-    #[error("more than {MAX_DEPTH} nested parentheses, or {MAX_OPERANDS} operands in one of them")]
+    #[error("more than {MAX_DEPTH} nested parentheses, or more than {MAX_OPERANDS} operands")]
     TooLarge,
 }
 
 impl Rich {
     /// Parses a whole rich dependency, outer parentheses included.
     pub fn parse(text: &str) -> Result<Self, ParseRichError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser { text, at: 0, operands: 0 };
         let rich = parser.parenthesised(0)?;
         parser.skip_space();
         if parser.at < text.len() {
@@ -107,6 +108,8 @@ impl Rich {
 struct Parser<'t> {
     text: &'t str,
     at: usize,
+    /// Operands read so far, of all parentheses.
+    operands: usize,
 }
 
 impl<'t> Parser<'t> {
@@ -129,9 +132,6 @@ impl<'t> Parser<'t> {
             if !fits {
                 return Err(self.expected("`)` or the same operator (different ones need parentheses)"));
             }
-            if operands.len() == MAX_OPERANDS {
-                return Err(ParseRichError::TooLarge);
-            }
             operators.push(operator);
             operands.push(self.operand(depth)?);
         }
@@ -144,6 +144,10 @@ impl<'t> Parser<'t> {
 
     /// A dependency, plain or parenthesised; leaves the cursor at the next word.
     fn operand(&mut self, depth: usize) -> Result<Rich, ParseRichError> {
+        self.operands += 1;
+        if self.operands > MAX_OPERANDS {
+            return Err(ParseRichError::TooLarge);
+        }
         self.skip_space();
         let operand = match self.rest().starts_with('(') {
             true => self.parenthesised(depth + 1)?,
@@ -269,6 +273,8 @@ mod tests {
     #[test]
     fn refuses_what_rpm_refuses() {
         let deep = "(".repeat(100_000);
+        let long_chains =
+            (0..60).fold("a".to_owned(), |inner, _| format!("({}{inner})", "a or ".repeat(500)));
         for text in [
             "",
             "(",
@@ -282,6 +288,7 @@ mod tests {
             "(a nor b)",
             "(a >= or b)",
             &deep,
+            &long_chains,
         ] {
             assert!(Rich::parse(text).is_err(), "{text:.20}");
         }
