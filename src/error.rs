@@ -57,6 +57,15 @@ pub fn hinted(message: impl fmt::Display, advice: impl fmt::Display) -> anyhow::
     anyhow::Error::new(Hint { advice: advice.to_string(), message: message.to_string(), cause: None })
 }
 
+/// The candidate that `word` is likely a slip of, for "did you mean". Of several equally near the first in the
+/// alphabet; none if no candidate is near.
+pub fn similar<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let distance = |c: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &c.to_lowercase());
+    let (distance, nearest) = candidates.into_iter().map(|c| (distance(c), c)).min()?;
+    // a third of the letters may be wrong, so that `os` is not taken for `id`
+    (distance * 3 <= word.chars().count().max(3)).then_some(nearest)
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::{Context, anyhow};

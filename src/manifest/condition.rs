@@ -14,8 +14,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::diagnostic::{Fault, Objection, similar};
+use super::diagnostic::{Fault, Objection};
 use super::variables::Variables;
+use crate::error::similar;
 use crate::package::Evr;
 
 /// Decides a condition.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::similar;
 use crate::plan::Origin;
 
 /// A range of bytes in a [`Source`].
@@ -201,12 +202,4 @@ impl Mistakes {
         mistakes.dedup_by(|a, b| a.order() == b.order());
         mistakes
     }
-}
-
-/// The candidate that `word` may be a slip of.
-pub fn similar<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let distance = |c: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &c.to_lowercase());
-    let (distance, nearest) = candidates.into_iter().map(|c| (distance(c), c)).min()?;
-    // a third of the letters may be wrong, so that `os` is not taken for `id`
-    (distance * 3 <= word.chars().count().max(3)).then_some(nearest)
 }

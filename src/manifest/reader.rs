@@ -6,8 +6,9 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Fault, Mistake, Mistakes, Objection, Place, Source, Span, similar};
+use super::diagnostic::{Fault, Mistake, Mistakes, Objection, Place, Source, Span};
 use super::variables::Variables;
+use crate::error::similar;
 use crate::plan::{Origin, Sourced};
 
 /// Reads the text of a manifest.
@@ -21,10 +22,20 @@ pub fn parse<'a>(source: &'a Arc<Source>, mistakes: &Mistakes) -> Option<DeTable
     for error in &errors {
         // a span that is none of this text would panic when the mistake is drawn
         let span = error.span().filter(|span| source.text().get(span.clone()).is_some()).unwrap_or(0..0);
-        let place = Place { source: Arc::clone(source), span: span.into() };
-        mistakes.push(Mistake::new(error.message(), place));
+        let place = Place { source: Arc::clone(source), span: span.clone().into() };
+        mistakes.push(Mistake::new(syntax_error(error.message(), &source.text()[span]), place));
     }
     errors.is_empty().then(|| document.into_inner())
+}
+
+/// TOML's complaint about a bare word speaks of numbers; what is missing are quotes.
+fn syntax_error(message: &str, offending: &str) -> Objection {
+    let is_word = offending.starts_with(|c: char| c.is_alphabetic())
+        && offending.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+    match is_word {
+        true => Objection::new(message).hint(format!("a text is put in quotes: \"{offending}\"")),
+        false => Objection::new(message),
+    }
 }
 
 /// What every value of a file needs to speak for itself.

@@ -7,6 +7,7 @@ use super::Ask;
 use super::pool::{Job, PackageId, Rule};
 use super::spec::{self, Form};
 use super::universe::{Hidden, Source, Universe};
+use crate::error::similar;
 use crate::package::Nevra;
 use crate::plan::{Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
@@ -108,7 +109,7 @@ pub fn no_such_package(universe: &Universe, entry: &Sourced<String>) -> Problem 
     let versions = versions(universe, &wanted);
     if branches.is_empty() {
         let bare = forms.iter().rev().find_map(Form::plain_name).unwrap_or(&wanted);
-        match (versions.is_empty(), similar(universe, bare)) {
+        match (versions.is_empty(), similar_name(universe, bare)) {
             (false, _) => advice.push(format!("there is {}", versions.join(", "))),
             (true, Some(name)) if name == bare => {
                 advice.push(format!("there is {}", self::versions(universe, name).join(", ")));
@@ -124,7 +125,7 @@ pub fn no_such_package(universe: &Universe, entry: &Sourced<String>) -> Problem 
 pub fn nothing_to_remove(universe: &Universe, entry: &Sourced<String>) -> Problem {
     let text = format!("{} removes `{}`, but no layer below has it", entry.origin, entry.value);
     let names = universe.all_parents().map(|id| universe.name(id));
-    let advice = nearest(names, &entry.value).map(|name| format!("did you mean `{name}`?"));
+    let advice = similar(&entry.value, names).map(|name| format!("did you mean `{name}`?"));
     let advice = advice.unwrap_or_else(|| "to keep a package of this layer out, use `exclude`".to_owned());
     Problem { trees: vec![Tree::leaf(text)], advice: vec![advice] }
 }
@@ -138,7 +139,7 @@ pub fn no_such_override(universe: &Universe, entry: &Sourced<Override>) -> Probl
     };
     let text = format!("{} overrides `{name}` with {wanted}, but no repository has it", entry.origin);
     let branches = hidden_notes(universe, |nevra| nevra.name == *name);
-    let near = || similar(universe, name).filter(|near| near != name);
+    let near = || similar_name(universe, name).filter(|near| near != name);
     let advice = match branches.is_empty() {
         true => near().map(|near| format!("did you mean `{near}`?")).into_iter().collect(),
         false => vec!["name a version that is there, or a local file".to_owned()],
@@ -309,8 +310,7 @@ fn concerns(rule: &Rule, id: PackageId) -> bool {
 
 /// "PACKAGE is excluded at ..." for hidden packages whose identity is meant.
 fn hidden_notes(universe: &Universe, meant: impl Fn(&Nevra) -> bool) -> Vec<Tree> {
-    let hidden = universe.hidden.iter().filter(|(package, ..)| meant(&package.nevra));
-    notes(hidden.map(|(package, _, reason)| (package.nevra.to_string(), reason)))
+    notes(universe, |package| meant(&package.nevra))
 }
 
 /// The same for hidden packages that provide a capability or own a path.
@@ -320,27 +320,31 @@ fn hidden_providers(universe: &Universe, name: &str) -> Vec<Tree> {
             || package.provides.iter().any(|d| d.name == name)
             || name.starts_with('/') && package.files.iter().any(|file| file == name)
     };
-    let hidden = universe.hidden.iter().filter(|(package, ..)| provides(package));
-    notes(hidden.map(|(package, _, reason)| (package.nevra.to_string(), reason)))
+    notes(universe, provides)
 }
 
-fn notes<'h>(hidden: impl Iterator<Item = (String, &'h Hidden<'h>)>) -> Vec<Tree> {
-    hidden.take(MAX_BRANCHES).map(|(nevra, reason)| Tree::leaf(format!("{nevra} {reason}"))).collect()
+/// What hides the packages that are meant. Repositories may list all architectures: others than the layer's
+/// are told of only if there is nothing else that is meant.
+fn notes(universe: &Universe, meant: impl Fn(&RepoPackage) -> bool) -> Vec<Tree> {
+    let mut visible = universe.all_parents().chain(universe.all_available());
+    let mut hidden: Vec<_> = universe.hidden.iter().filter(|(package, ..)| meant(package)).collect();
+    let is_native = |reason: &Hidden| !matches!(reason, Hidden::Arch);
+    if visible.any(|id| meant(universe.package(id))) || hidden.iter().any(|(.., why)| is_native(why)) {
+        hidden.retain(|(.., why)| is_native(why));
+    }
+    let told: BTreeSet<String> =
+        hidden.iter().map(|(package, _, why)| format!("{} {why}", package.nevra)).collect();
+    told.into_iter().take(MAX_BRANCHES).map(Tree::leaf).collect()
 }
 
-/// The visible packages called `name`.
+/// The visible packages called `name`, each once however many repositories have it.
 fn versions(universe: &Universe, name: &str) -> Vec<String> {
     let all = universe.parents(name).into_iter().chain(universe.available(name));
-    all.take(MAX_BRANCHES).map(|id| universe.package(id).nevra.to_string()).collect()
+    let nevras: BTreeSet<&Nevra> = all.map(|id| &universe.package(id).nevra).collect();
+    nevras.into_iter().take(MAX_BRANCHES).map(ToString::to_string).collect()
 }
 
-/// The visible package name most like `name`.
-fn similar<'a>(universe: &Universe<'a>, name: &str) -> Option<&'a str> {
-    nearest(universe.all_available().map(|id| universe.name(id)), name)
-}
-
-fn nearest<'n>(names: impl Iterator<Item = &'n str>, wanted: &str) -> Option<&'n str> {
-    let scored = names.map(|name| (strsim::jaro_winkler(name, wanted), name));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));
-    best.filter(|(score, _)| *score > 0.88).map(|(_, name)| name)
+/// The available package whose name is most like `name`.
+fn similar_name<'a>(universe: &Universe<'a>, name: &str) -> Option<&'a str> {
+    similar(name, universe.all_available().map(|id| universe.name(id)))
 }
