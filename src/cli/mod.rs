@@ -19,7 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::Hint;
 use crate::install::lua;
@@ -131,6 +132,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<Answer> {
     init_logging(&cli.global);
+    cli.check_format();
     match &cli.command {
         Command::Build(args) => build::run(&cli.global, args),
         Command::Compile(args) => compile::run(&cli.global, args),
@@ -141,6 +143,17 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),
+    }
+}
+
+impl Cli {
+    /// Ends the process, as for any other wrong argument, if the command has no results of the form asked for.
+    fn check_format(&self) {
+        let is_diff = matches!(self.command, Command::Diff(_));
+        if !is_diff && matches!(self.global.format, Format::Markdown | Format::Html) {
+            let message = "only `diff` has results as markdown or html: take text or json";
+            Self::command().error(ErrorKind::ArgumentConflict, message).exit();
+        }
     }
 }
 
