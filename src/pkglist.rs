@@ -13,10 +13,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::lock::{self, Action, Installed, Lockfile};
+use crate::error::hinted;
+use crate::lock::{self, Installed, Lockfile};
 use crate::package::{Evr, Nevra};
 
 /// Where images keep the list, relative to their root.
@@ -119,16 +120,14 @@ impl PackageSet {
 
 fn check_replaced(lock: &Lockfile, below: &[Installed]) -> Result<()> {
     for package in &lock.packages {
-        let gone = match package.action {
-            Action::Install => None,
-            Action::Upgrade => package.replaces.as_ref(),
-            Action::Remove => Some(&package.evr),
-        };
         let is_below =
             |evr: &Evr| below.iter().any(|i| i.package.name == package.name && i.package.evr == *evr);
-        if let Some(evr) = gone.filter(|evr| !is_below(evr)) {
-            let name = &package.name;
-            bail!("{name} is to go away, but the layers below do not have {name}-{evr}");
+        if let Some(evr) = package.displaced().filter(|evr| !is_below(evr)) {
+            let (name, stream) = (&package.name, &lock.stream);
+            return Err(hinted(
+                format!("{name} is to go away, but the layers below do not have {name}-{evr}"),
+                format!("run `strata lock {stream}`, and do not edit lockfiles"),
+            ));
         }
     }
     Ok(())

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::error::hinted;
 use crate::package::{Arch, Evr};
 
 /// Where an entry was written. Printed `manifests/demo/node.toml:14`.
@@ -49,6 +51,17 @@ impl Plan {
     /// The layer called `name`.
     pub fn layer(&self, name: &str) -> Option<&Layer> {
         self.layers.iter().find(|l| l.name == name)
+    }
+
+    /// The layer called `name`; that there is none is an error which names those that are.
+    pub fn known_layer(&self, name: &str) -> Result<&Layer> {
+        self.layer(name).ok_or_else(|| {
+            let names: Vec<&str> = self.layers.iter().map(|layer| layer.name.as_str()).collect();
+            hinted(
+                format!("stream {} has no layer `{name}`", self.stream.name),
+                format!("its layers are {}", names.join(", ")),
+            )
+        })
     }
 
     /// The layer and all below it, bottom first.

@@ -35,7 +35,7 @@ use crate::image::reference::Reference;
 use crate::install::macros::Macros;
 use crate::install::script::Runner;
 use crate::install::{self, Transaction};
-use crate::lock::{self, Action, Lockfile};
+use crate::lock::{self, LockedPackage, Lockfile};
 use crate::package::Nevra;
 use crate::pkglist::{META_JSON, PackageSet};
 use crate::plan::{Base, Layer, Plan};
@@ -116,8 +116,11 @@ pub fn build(
         layout: Layout::create(&store.images())?,
         done: BTreeMap::new(),
     };
+    let layers = wanted(request)?;
+    // a lock that cannot be built is refused before minutes are spent on the layers below
+    layers.iter().try_for_each(|layer| build.locks(layer).map(drop))?;
     let mut built = Vec::new();
-    for layer in wanted(request)? {
+    for layer in layers {
         let (step, summary) =
             build.layer(layer).with_context(|| format!("building the layer {}", layer.name))?;
         build.done.insert(layer.name.clone(), step);
@@ -130,13 +133,7 @@ pub fn build(
 fn wanted<'a>(request: &Request<'a>) -> Result<Vec<&'a Layer>> {
     let plan = request.plan;
     for name in request.layers.iter().chain(request.bases.keys()) {
-        if plan.layer(name).is_none() {
-            let known: Vec<&str> = plan.layers.iter().map(|l| l.name.as_str()).collect();
-            return Err(hinted(
-                format!("the stream {} has no layer `{name}`", plan.stream.name),
-                format!("its layers are {}", known.join(", ")),
-            ));
-        }
+        plan.known_layer(name)?;
     }
     let all: Vec<String> = plan.layers.iter().map(|l| l.name.clone()).collect();
     let named = if request.layers.is_empty() { &all } else { request.layers };
@@ -219,10 +216,7 @@ impl Build<'_> {
     /// Takes an image for a layer, if it has the packages that the layers above are locked on.
     fn given(&self, layer: &Layer, reference: &Reference) -> Result<(Step, Built)> {
         let (from, image) = reference.open(self.store)?;
-        let mut locks = Vec::new();
-        for layer in self.request.plan.stack(&layer.name) {
-            locks.push(self.lock(layer, &locks)?);
-        }
+        let locks = self.locks(layer)?;
         let locked = PackageSet::of_lockfiles(&locks)?;
         let found = diff::image::packages(&from, &image)?;
         if !found.nevras().eq(locked.nevras()) {
@@ -282,6 +276,15 @@ impl Build<'_> {
 
     fn reference(&self, layer: &Layer) -> String {
         format!("{}/{}", self.request.plan.stream.name, layer.name)
+    }
+
+    /// The lockfiles of a layer and those below it, bottom first.
+    fn locks(&self, layer: &Layer) -> Result<Vec<Lockfile>> {
+        let mut locks = Vec::new();
+        for layer in self.request.plan.stack(&layer.name) {
+            locks.push(self.lock(layer, &locks)?);
+        }
+        Ok(locks)
     }
 
     /// The lockfile of a layer on those below it; it must answer the layer's present request.
@@ -524,12 +527,8 @@ fn installs(store: &Store, lock: &Lockfile) -> Vec<PathBuf> {
 
 /// Packages of the layers below that go: removed ones, and the versions that upgrades replace.
 fn erasures(lock: &Lockfile) -> Vec<Nevra> {
-    let gone = lock.packages.iter().filter_map(|package| match (package.action, &package.replaces) {
-        (Action::Remove, _) => Some(package.nevra()),
-        (_, Some(evr)) => Some(Nevra { evr: evr.clone(), ..package.nevra() }),
-        (_, None) => None,
-    });
-    gone.collect()
+    let gone = |package: &LockedPackage| Some(Nevra { evr: package.displaced()?.clone(), ..package.nevra() });
+    lock.packages.iter().filter_map(gone).collect()
 }
 
 /// Gives the files of the tree the times they have in the image, so that scripts of the layers above see the

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{Answer, Global, print, print_json};
-use crate::error::hinted;
 use crate::package::Arch;
 use crate::plan::{Base, FileContent, Layer, Origin, OverrideKind, OverrideTo, Plan, Repo, Sourced};
 
@@ -26,12 +25,7 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let mut plan = global.plan(&args.stream, global.arch(args.arch)?)?;
     if let Some(name) = &args.layer {
-        if plan.layer(name).is_none() {
-            let names: Vec<_> = plan.layers.iter().map(|layer| layer.name.as_str()).collect();
-            let message = format!("stream {} has no layer `{name}`", args.stream);
-            return Err(hinted(message, format!("its layers are {}", names.join(", "))));
-        }
-        plan.layers.retain(|layer| layer.name == *name);
+        plan.layers = vec![plan.known_layer(name)?.clone()];
     }
     if global.json() {
         print_json(&plan)?;

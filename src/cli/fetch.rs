@@ -7,9 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Answer, Global, lock::layers, print, print_json};
-use crate::error::hinted;
 use crate::fetch::{Fetcher, Options, wanted};
-use crate::lock;
+use crate::lock::{self, Lockfile};
 use crate::package::Arch;
 
 /// Bring the locked packages of layers, and of those below them, into the store, verified
@@ -60,17 +59,9 @@ fn fetch(global: &Global, args: &Args, arch: Arch, fetcher: &Fetcher) -> Result<
     let asked = layers(&plan, &args.layers)?;
     let needed: BTreeSet<&str> =
         asked.iter().flat_map(|name| plan.stack(name)).map(|layer| layer.name.as_str()).collect();
-    let mut locks = Vec::new();
-    for layer in plan.layers.iter().filter(|layer| needed.contains(layer.name.as_str())) {
-        let lockfile = lock::read(&global.lockfiles, &args.stream, &layer.name, arch)?;
-        locks.push(lockfile.ok_or_else(|| {
-            let stream = &args.stream;
-            hinted(
-                format!("layer {} of stream {stream} is not locked for {arch}", layer.name),
-                format!("run `strata lock {stream}` first"),
-            )
-        })?);
-    }
+    let layers = plan.layers.iter().filter(|layer| needed.contains(layer.name.as_str()));
+    let locks: Vec<Lockfile> =
+        layers.map(|layer| lock::required(&plan, layer, &global.lockfiles)).collect::<Result<_>>()?;
     let (mut all, mut reports) = (Vec::new(), Vec::new());
     for lockfile in &locks {
         let packages = wanted(&plan, &global.manifests, lockfile)?;

@@ -6,7 +6,6 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
-use crate::error::hinted;
 use crate::fetch::{Fetcher, Options};
 use crate::lock::{self, Difference, LayerLock, Sources, Stale, Update, difference};
 use crate::manifest;
@@ -15,7 +14,8 @@ use crate::plan::Plan;
 
 /// Solve the packages of a stream's layers and write their lockfiles
 ///
-/// A lock is kept as long as the manifest and the layers below ask for nothing else.
+/// A lock is kept as long as the manifest and the layers below ask for nothing else. An update rewrites it only
+/// if a package changes, not because a repository was published again.
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests
@@ -87,15 +87,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
 
 /// The layers of the plan that are wanted, in stack order: all if none is named.
 pub fn layers<'p>(plan: &'p Plan, wanted: &[String]) -> Result<Vec<&'p str>> {
-    let all: Vec<&str> = plan.layers.iter().map(|layer| layer.name.as_str()).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
-        let stream = &plan.stream.name;
-        return Err(hinted(
-            format!("stream {stream} has no layer `{unknown}`"),
-            format!("its layers are {}", all.join(", ")),
-        ));
-    }
-    Ok(all.into_iter().filter(|name| wanted.is_empty() || wanted.iter().any(|w| w == name)).collect())
+    wanted.iter().try_for_each(|name| plan.known_layer(name).map(drop))?;
+    let all = plan.layers.iter().map(|layer| layer.name.as_str());
+    Ok(all.filter(|name| wanted.is_empty() || wanted.iter().any(|w| w == name)).collect())
 }
 
 fn report(result: &LayerLock) -> Report<'_> {
@@ -117,15 +111,14 @@ fn text(report: &Report, check: bool) -> String {
     let mut text = format!("{layer}.{arch}: {packages} packages");
     match report.reason {
         None => text += ", kept\n",
+        Some(Stale::Update) if report.kept => text += ", kept: an update changes nothing\n",
         Some(reason) => {
             text += &format!(" (+{} ~{} -{}), {reason}\n", added.len(), changed.len(), removed.len());
         }
     }
     if check {
         text.extend(added.iter().map(|nevra| format!("  + {nevra}\n")));
-        text.extend(
-            changed.iter().map(|(name, arch, old, new)| format!("  ~ {name}.{arch} {old} -> {new}\n")),
-        );
+        text.extend(changed.iter().map(|c| format!("  ~ {}.{} {} -> {}\n", c.name, c.arch, c.from, c.to)));
         text.extend(removed.iter().map(|nevra| format!("  - {nevra}\n")));
     }
     text

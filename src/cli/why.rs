@@ -33,7 +33,9 @@ struct Link<'l> {
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let plan = global.plan(&args.stream, global.arch(args.arch)?)?;
-    let locks = locks(global, &plan, &args.layer)?;
+    let stack = plan.stack(&plan.known_layer(&args.layer)?.name).into_iter();
+    let locks: Vec<Lockfile> =
+        stack.map(|layer| lock::required(&plan, layer, &global.lockfiles)).collect::<Result<_>>()?;
     let Some((lock, package)) = locks.iter().rev().find_map(|lock| Some((lock, named(lock, &args.package)?)))
     else {
         return Err(hinted(
@@ -47,23 +49,6 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         false => print(&text(&plan, &links))?,
     }
     Ok(Answer::Done)
-}
-
-fn locks(global: &Global, plan: &Plan, layer: &str) -> Result<Vec<Lockfile>> {
-    let (stream, arch) = (&plan.stream.name, plan.stream.arch);
-    let stack = plan.stack(layer);
-    if stack.is_empty() {
-        return Err(hinted(format!("stream {stream} has no layer `{layer}`"), "see its stream.toml"));
-    }
-    let lock = |layer: &str| {
-        lock::read(&global.lockfiles, stream, layer, arch)?.ok_or_else(|| {
-            hinted(
-                format!("{stream}/{layer} is not locked for {arch}"),
-                format!("run `strata lock {stream}`"),
-            )
-        })
-    };
-    stack.into_iter().map(|layer| lock(&layer.name)).collect()
 }
 
 fn named<'l>(lock: &'l Lockfile, name: &str) -> Option<&'l LockedPackage> {

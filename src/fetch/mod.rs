@@ -111,7 +111,7 @@ impl Fetcher {
         progress.start(&format!("metadata of {}", repo.id), 0, Unit::Bytes);
         let metadata = self
             .newest(repo, progress)
-            .with_context(|| format!("fetching the metadata of repository {}", repo.id))?;
+            .with_context(|| format!("fetching the metadata of repository {} ({})", repo.id, repo.origin))?;
         progress.finish(&format!("{}: {} packages", repo.id, metadata.packages.len()));
         Ok(metadata)
     }

@@ -115,7 +115,10 @@ impl Source {
             let mut keys = Keyring::default();
             for url in &self.repo.gpgkey {
                 let key = self.key(url, store).and_then(|file| keys.add(&file));
-                key.with_context(|| format!("reading the key {url} of repository {}", self.repo.id))?;
+                key.hint(
+                    format!("reading the key {url} of repository {} ({})", self.repo.id, self.repo.origin),
+                    "`gpgkey` names the OpenPGP public key that the repository's packages are signed with",
+                )?;
             }
             Ok(keys)
         })

@@ -19,15 +19,10 @@ pub fn installed(chain: &[&Lockfile]) -> Vec<Installed> {
     let mut all: Vec<Installed> = Vec::new();
     for lock in chain {
         for package in &lock.packages {
-            let gone = match (package.action, &package.replaces) {
-                (Action::Remove, _) => Some(&package.evr),
-                (Action::Upgrade, replaced) => replaced.as_ref(),
-                (Action::Install, _) => None,
-            };
-            let is_gone = |old: &Installed| {
-                old.layer != lock.layer && old.package.name == package.name && Some(&old.package.evr) == gone
-            };
-            all.retain(|old| !is_gone(old));
+            let Some(gone) = package.displaced() else { continue };
+            all.retain(|old| {
+                old.layer == lock.layer || old.package.name != package.name || old.package.evr != *gone
+            });
         }
         let added = lock.packages.iter().filter(|package| package.action != Action::Remove);
         all.extend(added.map(|package| Installed { layer: lock.layer.clone(), package: package.clone() }));

@@ -7,17 +7,26 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::package::{Arch, Evr, Nevra};
+use crate::plan::{Layer, Plan};
 use crate::repo;
 use crate::store::write_atomically;
 
 /// The version this program reads and writes.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
+
+/// What to do about a lockfile that cannot be used.
+const RESTORE: &str = "restore it, or delete it and run `strata lock`";
+
+/// Bytes of one package file: no package comes near, and the sum of a lock's sizes cannot overflow.
+const MAX_SIZE: u64 = 1 << 40;
 
 const HEADER: &str = "# Made by `strata lock`; review and commit it, do not edit it.\n";
 
@@ -104,7 +113,7 @@ pub fn read(lockfiles: &Path, stream: &str, layer: &str, arch: Arch) -> Result<O
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        Err(error) => return Err(error).hint(format!("reading {}", path.display()), RESTORE),
     };
     let lock = Lockfile::parse(&text, &path)?;
     let found = (lock.stream.as_str(), lock.layer.as_str(), lock.arch);
@@ -116,6 +125,21 @@ pub fn read(lockfiles: &Path, stream: &str, layer: &str, arch: Arch) -> Result<O
         ));
     }
     Ok(Some(lock))
+}
+
+/// Reads the lock of a layer, which must be there.
+pub fn required(plan: &Plan, layer: &Layer, lockfiles: &Path) -> Result<Lockfile> {
+    let (stream, layer, arch) = (&plan.stream.name, &layer.name, plan.stream.arch);
+    read(lockfiles, stream, layer, arch)?.ok_or_else(|| {
+        let file = path(lockfiles, stream, layer, arch);
+        hinted(
+            format!(
+                "layer {layer} of stream {stream} is not locked for {arch}: there is no {}",
+                file.display()
+            ),
+            format!("run `strata lock {stream}`"),
+        )
+    })
 }
 
 impl Lockfile {
@@ -134,17 +158,37 @@ impl Lockfile {
             ));
         }
         let lock: Self = toml::from_str(text).map_err(|error| malformed(text, path, &error))?;
-        lock.check().hint(format!("reading {}", path.display()), "delete it and run `strata lock`")?;
-        Ok(lock)
+        match lock.check() {
+            Ok(()) => Ok(lock),
+            Err(Mistake { package, error }) => {
+                let line = package.and_then(|index| line_of_package(text, index)).unwrap_or(1);
+                Err(hinted(format!("{}:{line}: {error:#}", path.display()), RESTORE))
+            }
+        }
     }
 
-    /// Checks what the types do not say: that packages are complete, locations stay in their repository, and
-    /// numbers fit TOML's.
-    pub(super) fn check(&self) -> Result<()> {
-        for repo in &self.repos {
-            ensure!(i64::try_from(repo.revision).is_ok(), "repo {}: revision {}", repo.id, repo.revision);
+    /// Checks what the types do not say: that packages are complete, sorted and listed once, locations stay in
+    /// their repository, and numbers fit TOML's.
+    pub(super) fn check(&self) -> Result<(), Mistake> {
+        for LockedRepo { id, revision, .. } in &self.repos {
+            if i64::try_from(*revision).is_err() {
+                return Err(Mistake {
+                    package: None,
+                    error: anyhow!("repo {id}: a revision of {revision} seconds"),
+                });
+            }
         }
-        self.packages.iter().try_for_each(LockedPackage::check)
+        let mut before = None;
+        for (index, package) in self.packages.iter().enumerate() {
+            let order = (package.nevra(), package.action);
+            let checked = package.check().and_then(|()| {
+                ensure!(before.as_ref() < Some(&order), "package {}: listed twice, or out of order", order.0);
+                Ok(())
+            });
+            checked.map_err(|error| Mistake { package: Some(index), error })?;
+            before = Some(order);
+        }
+        Ok(())
     }
 
     /// The canonical text: the same lock has the same bytes. Every lock was parsed or solved, hence checked.
@@ -163,12 +207,36 @@ impl Lockfile {
     }
 }
 
+/// What is wrong with a lock that is well-formed TOML.
+#[derive(Debug, thiserror::Error)]
+#[error("{error:#}")]
+pub(super) struct Mistake {
+    /// Index of the package that is wrong.
+    package: Option<usize>,
+    error: anyhow::Error,
+}
+
+/// The line, counted from 1, on which the table of a package begins.
+fn line_of_package(text: &str, index: usize) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Places {
+        package: Vec<Spanned<IgnoredAny>>,
+    }
+    let places: Places = toml::from_str(text).ok()?;
+    Some(line_at(text, places.package.get(index)?.span().start))
+}
+
+/// The line, counted from 1, of a byte.
+fn line_at(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
 fn malformed(text: &str, path: &Path, error: &toml::de::Error) -> anyhow::Error {
-    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let line = error.span().map_or(1, |span| line_at(text, span.start));
     let conflict = text.lines().any(|line| line.starts_with("<<<<<<< "));
     let advice = match conflict {
         true => "it has unresolved merge conflicts: take either side, then run `strata lock`",
-        false => "restore it, or delete it and run `strata lock`",
+        false => RESTORE,
     };
     hinted(format!("{}:{line}: {}", path.display(), error.message()), advice)
 }
@@ -177,6 +245,15 @@ impl LockedPackage {
     /// Its identity.
     pub fn nevra(&self) -> Nevra {
         Nevra { name: self.name.clone(), evr: self.evr.clone(), arch: self.arch.clone() }
+    }
+
+    /// EVR of the package of the layers below, of the same name, that goes away.
+    pub fn displaced(&self) -> Option<&Evr> {
+        match self.action {
+            Action::Install => None,
+            Action::Upgrade => self.replaces.as_ref(),
+            Action::Remove => Some(&self.evr),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -196,14 +273,14 @@ impl LockedPackage {
             "{}: `replaces` goes with `upgrade`",
             context()
         );
-        ensure!(i64::try_from(self.size).is_ok(), "{}: a size of {} bytes", context(), self.size);
+        ensure!(self.size <= MAX_SIZE, "{}: a size of {} bytes", context(), self.size);
         repo::location(&self.location).with_context(context)?;
         Ok(())
     }
 }
 
 /// What a build does with a locked package.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Adds it.
@@ -301,10 +378,25 @@ action = "remove"
         );
         assert!(refusal(&TEXT.replace("27182818", "-1")).starts_with("node.toml:21: "));
         assert!(refusal("").starts_with("node.toml:1: missing field `version`"));
-        assert!(
-            refusal(&TEXT.replace("Packages/c/", "../../")).contains("package conmon-2:2.1.12-1.el9.x86_64")
+        let conmon = "node.toml:14: package conmon-2:2.1.12-1.el9.x86_64: ";
+        for (from, to, told) in [
+            (
+                "Packages/c/",
+                "../../",
+                "the location `../../conmon-2.1.12-1.el9.x86_64.rpm` leaves the repository",
+            ),
+            ("replaces =", "#", "`replaces` goes with `upgrade`"),
+            ("sha256 = ", "#", "no sha256"),
+            ("27182818", "9223372036854775807", "a size of 9223372036854775807 bytes"),
+        ] {
+            let found = refusal(&TEXT.replace(from, to));
+            assert!(found.starts_with(&format!("{conmon}{told}")), "{found}");
+        }
+        let nano = &TEXT[TEXT.rfind("[[package]]").unwrap()..];
+        assert_eq!(
+            refusal(&format!("{TEXT}\n{nano}")),
+            "node.toml:34: package nano-5.6.1-6.el9.x86_64: listed twice, or out of order"
         );
-        assert!(refusal(&TEXT.replace("replaces =", "#")).contains("`replaces` goes with `upgrade`"));
         let conflict = TEXT.replace("[[repo]]", "<<<<<<< HEAD\n[[repo]]");
         let error = Lockfile::parse(&conflict, Path::new("node.toml")).unwrap_err();
         assert!(error.downcast_ref::<crate::error::Hint>().unwrap().advice().contains("merge conflicts"));

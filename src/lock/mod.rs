@@ -13,19 +13,25 @@
 //! | local RPMs of overrides: file digest               | in the package table | solve again    |
 //! | what repositories offer today                      | none                 | nothing, unless asked to update |
 //!
-//! Solving again keeps every package of the old lock that still fits.
+//! Solving again keeps every package of the old lock that still fits. An update that changes no package keeps
+//! the old lock as it is, revisions of repositories included: they date images, and the same packages are the
+//! same image, however often a repository was published since.
 
 mod chain;
+mod difference;
 mod format;
 mod request;
 mod solve;
 mod sources;
+mod stale;
 
 pub use chain::{Installed, installed, packages_digest};
-pub use format::{Action, LockedPackage, LockedRepo, Lockfile, path, read};
+pub use difference::{Changed, Difference, difference};
+pub use format::{Action, LockedPackage, LockedRepo, Lockfile, path, read, required};
 pub use request::request_digest;
-pub use solve::{Difference, LayerLock, Metadata, Stale, Update, current, difference, lock};
+pub use solve::{LayerLock, Metadata, Update, lock};
 pub use sources::Sources;
+pub use stale::{Stale, current};
 
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,17 @@
 //! Bringing locks up to date.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
-use super::{
-    Action, Installed, LockedPackage, LockedRepo, Lockfile, installed, packages_digest, path, read,
-    request_digest,
-};
+use super::format::VERSION;
+use super::stale::{Inputs, stale};
+use super::{Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, installed, read, required};
 use crate::digest::Digest;
-use crate::error::{HintExt, hinted};
-use crate::package::{Evr, Nevra};
-use crate::plan::{self, Base, Layer, OverrideTo, Plan};
+use crate::error::{HintExt, hinted, similar};
+use crate::package::Nevra;
+use crate::plan::{self, Base, Layer, Override, OverrideTo, Plan, Sourced};
 use crate::progress::Progress;
 use crate::repo::{RepoMetadata, RepoPackage};
 use crate::resolve::{self, Change, Effect, Parent, Request, Source};
@@ -55,73 +52,6 @@ pub struct LayerLock {
     pub solved: Option<Stale>,
 }
 
-/// Why a lock does not do as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stale {
-    /// There was none.
-    Missing,
-    /// The manifest asks for something else.
-    Request,
-    /// The layers below have other packages.
-    Parent,
-    /// The local RPM of the override of this package is another one.
-    Local(String),
-    /// An update was asked for.
-    Update,
-}
-
-impl fmt::Display for Stale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("there was no lock"),
-            Self::Request => f.write_str("the manifest asks for something else"),
-            Self::Parent => f.write_str("the layers below have other packages"),
-            Self::Local(package) => write!(f, "the local RPM of {package} is another one"),
-            Self::Update => f.write_str("an update was asked for"),
-        }
-    }
-}
-
-/// How the packages of two locks of a layer differ, each list sorted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// Entries that are new.
-    pub added: Vec<Nevra>,
-    /// Entries whose EVR, content or action is another: name, architecture, old EVR, new EVR.
-    pub changed: Vec<(String, String, Evr, Evr)>,
-    /// Entries that are gone.
-    pub removed: Vec<Nevra>,
-}
-
-/// Compares the package tables of two locks; without an old one everything is added.
-pub fn difference(old: Option<&Lockfile>, new: &Lockfile) -> Difference {
-    let mut left: Vec<&LockedPackage> = old.map(|lock| lock.packages.iter().collect()).unwrap_or_default();
-    let mut difference = Difference::default();
-    let mut unmatched = Vec::new();
-    for package in &new.packages {
-        let same = |old: &&LockedPackage| {
-            old.nevra() == package.nevra() && old.sha256 == package.sha256 && old.action == package.action
-        };
-        match left.iter().position(same) {
-            Some(index) => drop(left.remove(index)),
-            None => unmatched.push(package),
-        }
-    }
-    for package in unmatched {
-        let counterpart = left.iter().position(|old| old.name == package.name && old.arch == package.arch);
-        match counterpart.map(|index| left.remove(index)) {
-            Some(old) => {
-                let (name, arch) = (package.name.clone(), package.arch.clone());
-                difference.changed.push((name, arch, old.evr.clone(), package.evr.clone()));
-            }
-            None => difference.added.push(package.nevra()),
-        }
-    }
-    difference.removed = left.into_iter().map(LockedPackage::nevra).collect();
-    difference
-}
-
 /// Brings the locks of `layers` up to date, bottom first; writes nothing.
 ///
 /// A lock that holds is kept without looking at any repository, unless an update is asked for. The locks of
@@ -141,12 +71,11 @@ pub fn lock(
         layers.iter().flat_map(|name| plan.stack(name)).map(|layer| layer.name.as_str()).collect();
     check_update(plan, &needed, lockfiles, update)?;
     for layer in plan.layers.iter().filter(|layer| needed.contains(layer.name.as_str())) {
-        let previous = read(lockfiles, &plan.stream.name, &layer.name, plan.stream.arch)?;
         if !layers.contains(&layer.name.as_str()) {
-            let lock = previous.ok_or_else(|| unlocked_below(plan, layer))?;
-            locks.insert(&layer.name, lock);
+            locks.insert(&layer.name, required(plan, layer, lockfiles)?);
             continue;
         }
+        let previous = read(lockfiles, &plan.stream.name, &layer.name, plan.stream.arch)?;
         let stack = plan.stack(&layer.name);
         let chain: Vec<&Lockfile> = stack.iter().filter_map(|below| locks.get(below.name.as_str())).collect();
         let result = run.layer(layer, &chain, previous)?;
@@ -154,33 +83,6 @@ pub fn lock(
         done.push(result);
     }
     Ok(done)
-}
-
-/// The lock of a layer for a build, on top of the locks `below`, bottom first: it must be there, and answer what
-/// the manifest asks today.
-pub fn current(plan: &Plan, layer: &Layer, below: &[Lockfile], lockfiles: &Path) -> Result<Lockfile> {
-    let (stream, arch) = (&plan.stream.name, plan.stream.arch);
-    let previous = read(lockfiles, stream, &layer.name, arch)?;
-    let chain: Vec<&Lockfile> = below.iter().collect();
-    let parent = matches!(layer.from, Base::Layer(_)).then(|| packages_digest(&installed(&chain)));
-    let manifest = request_digest(plan, layer);
-    match (stale(previous.as_ref(), manifest, parent, &BTreeMap::new(), &Update::Nothing), previous) {
-        (None, Some(lock)) => Ok(lock),
-        (stale, _) => {
-            let reason = stale.map(|stale| stale.to_string()).unwrap_or_default();
-            let file = path(lockfiles, stream, &layer.name, arch);
-            let advice = format!("run `strata lock {stream}` and review what it changes");
-            Err(hinted(format!("{} is out of date: {reason}", file.display()), advice))
-        }
-    }
-}
-
-fn unlocked_below(plan: &Plan, layer: &Layer) -> anyhow::Error {
-    let (stream, name, arch) = (&plan.stream.name, &layer.name, plan.stream.arch);
-    hinted(
-        format!("the {name} layer below is not locked for {arch}"),
-        format!("run `strata lock {stream} {name}` first"),
-    )
 }
 
 /// A name that is in no lock is a mistake.
@@ -192,10 +94,10 @@ fn check_update(plan: &Plan, layers: &BTreeSet<&str>, lockfiles: &Path, update: 
         known.extend(lock.into_iter().flat_map(|lock| lock.packages).map(|package| package.name));
     }
     let Some(name) = wanted.difference(&known).next() else { return Ok(()) };
-    let likeness = |known: &str| strsim::jaro_winkler(known, name);
-    let near = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then_with(|| b.cmp(a)));
-    let advice =
-        near.map_or_else(|| "nothing is locked yet".to_owned(), |near| format!("did you mean `{near}`?"));
+    let advice = match similar(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the lockfiles of {} name what can be updated", plan.stream.name),
+    };
     Err(hinted(format!("no layer has `{name}` locked, so it cannot be updated"), advice))
 }
 
@@ -221,47 +123,34 @@ impl Run<'_> {
                 "stand on a layer of the stream",
             ));
         }
-        let manifest = request_digest(self.plan, layer);
-        let parent = matches!(layer.from, Base::Layer(_)).then(|| packages_digest(&installed(chain)));
+        let inputs = Inputs::of(self.plan, layer, chain);
         let local = self.local(layer)?;
-        let stale = stale(previous.as_ref(), manifest, parent, &local, self.update);
-        match (stale, previous) {
-            (None, Some(lock)) => Ok(LayerLock { lock: lock.clone(), previous: Some(lock), solved: None }),
-            (stale, previous) => {
+        let solved = stale(previous.as_ref(), inputs, &local, self.update);
+        let lock = match (&solved, &previous) {
+            (None, Some(lock)) => lock.clone(),
+            _ => {
                 let favored = self.favored(previous.as_ref());
-                let lock =
-                    self.solve(layer, chain, &local, &favored, (manifest, parent)).with_context(|| {
-                        format!(
-                            "locking {}/{} for {}",
-                            self.plan.stream.name, layer.name, self.plan.stream.arch
-                        )
-                    })?;
-                Ok(LayerLock { lock, previous, solved: stale })
+                let (stream, arch) = (&self.plan.stream.name, self.plan.stream.arch);
+                let lock = self.solve(layer, chain, &local, &favored, inputs);
+                let lock = lock.with_context(|| format!("locking {stream}/{} for {arch}", layer.name))?;
+                // repositories published again without a change for this layer are no news
+                let same = previous.as_ref().filter(|old| old.packages == lock.packages);
+                same.filter(|_| solved == Some(Stale::Update)).cloned().unwrap_or(lock)
             }
-        }
+        };
+        Ok(LayerLock { lock, previous, solved })
     }
 
+    /// The local RPMs of the layer's overrides, each of the package it overrides.
     fn local(&self, layer: &Layer) -> Result<BTreeMap<PathBuf, RepoPackage>> {
         let mut local = BTreeMap::new();
-        for entry in &layer.packages.overrides {
-            let OverrideTo::File(file) = &entry.value.to else { continue };
-            let package = self.metadata.local(file).with_context(|| {
-                format!(
-                    "reading {}, which {} overrides `{}` with",
-                    file.display(),
-                    entry.origin,
-                    entry.value.package
-                )
-            })?;
-            if package.nevra.name != entry.value.package {
+        for Sourced { value: Override { package: name, to, .. }, origin } in &layer.packages.overrides {
+            let OverrideTo::File(file) = to else { continue };
+            let what = format!("{origin} overrides `{name}` with {}", file.display());
+            let package = self.metadata.local(file).with_context(|| format!("reading what {what}"))?;
+            if package.nevra.name != *name {
                 return Err(hinted(
-                    format!(
-                        "{} overrides `{}` with {}, which is {}",
-                        entry.origin,
-                        entry.value.package,
-                        file.display(),
-                        package.nevra
-                    ),
+                    format!("{what}, which is {}", package.nevra),
                     "write an override for each package",
                 ));
             }
@@ -270,6 +159,7 @@ impl Run<'_> {
         Ok(local)
     }
 
+    /// What of the previous lock is to stay if it can.
     fn favored(&self, previous: Option<&Lockfile>) -> BTreeSet<Nevra> {
         match (self.update, previous) {
             (Update::Everything, _) | (_, None) => BTreeSet::new(),
@@ -283,61 +173,61 @@ impl Run<'_> {
         chain: &[&Lockfile],
         local: &BTreeMap<PathBuf, RepoPackage>,
         favored: &BTreeSet<Nevra>,
-        (manifest, parent): (Digest, Option<Digest>),
+        inputs: Inputs,
     ) -> Result<Lockfile> {
-        let parents = installed(chain);
-        let below = parents.iter().map(|i| i.package.repo.as_str()).filter(|repo| *repo != "file");
-        let repos: BTreeSet<&str> = layer.packages.repos.iter().map(String::as_str).chain(below).collect();
-        self.load(&repos)?;
-        let mut known = self.parents(&parents, &self.recorded(&parents, chain, false)?)?;
-        let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
-        if resolve::needs_filelists(&layer.packages, every) {
-            self.complete(&repos)?;
-            known = self.parents(&parents, &self.recorded(&parents, chain, true)?)?;
-        }
+        let parents = self.gather(layer, chain, local)?;
         let nothing = BTreeSet::new();
         let update = if let Update::Packages(names) = self.update { names } else { &nothing };
-        let chosen: Vec<&RepoMetadata> =
+        let repos: Vec<&RepoMetadata> =
             layer.packages.repos.iter().filter_map(|id| self.repos.get(id)).collect();
         let request = Request {
             arch: self.plan.stream.arch,
-            repos: &chosen,
-            parents: &known,
+            repos: &repos,
+            parents: &parents,
             packages: &layer.packages,
             local,
             favored,
             update,
         };
-        let solution = match resolve::solve(&request) {
-            Err(resolve::Error::Unsatisfiable(error)) => {
-                let advice = error.advice();
-                let message = format!("the {} layer cannot be solved", layer.name);
-                return match advice.is_empty() {
-                    true => Err(error).context(message),
-                    false => Err(error).hint(message, advice),
-                };
-            }
-            other => other?,
-        };
+        let solution = resolve::solve(&request).or_else(|error| unsolved(layer, error))?;
         for entry in &solution.unused_overrides {
             let package = &entry.value.package;
             self.progress
                 .warn(&format!("{}: nothing installs `{package}`, so it is not overridden", entry.origin));
         }
-        let mut repos: Vec<LockedRepo> = chosen.iter().map(|repo| locked_repo(repo)).collect();
-        repos.sort_by(|a, b| a.id.cmp(&b.id));
         let lock = Lockfile {
-            version: 1,
+            version: VERSION,
             stream: self.plan.stream.name.clone(),
             layer: layer.name.clone(),
             arch: self.plan.stream.arch,
-            manifest,
-            parent,
-            repos,
+            manifest: inputs.manifest,
+            parent: inputs.parent,
+            repos: locked_repos(&repos),
             packages: solution.changes.iter().map(locked_package).collect(),
         };
-        lock.check()?;
+        lock.check().context("the repositories offer a package that cannot be locked")?;
         Ok(lock)
+    }
+
+    /// Loads what solving a layer needs, with all file lists only if a path asks for them; gives the packages
+    /// of the layers below.
+    fn gather(
+        &mut self,
+        layer: &Layer,
+        chain: &[&Lockfile],
+        local: &BTreeMap<PathBuf, RepoPackage>,
+    ) -> Result<Vec<Parent>> {
+        let parents = installed(chain);
+        let below = parents.iter().map(|i| i.package.repo.as_str()).filter(|repo| *repo != "file");
+        let repos: BTreeSet<&str> = layer.packages.repos.iter().map(String::as_str).chain(below).collect();
+        self.load(&repos)?;
+        let known = self.parents(&parents, &self.recorded(&parents, chain, false)?)?;
+        let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
+        if !resolve::needs_filelists(&layer.packages, every) {
+            return Ok(known);
+        }
+        self.complete(&repos)?;
+        self.parents(&parents, &self.recorded(&parents, chain, true)?)
     }
 
     fn load(&mut self, ids: &BTreeSet<&str>) -> Result<()> {
@@ -415,39 +305,27 @@ fn by_digest<'m>(
     packages.filter_map(|package| Some((package.sha256?, package)))
 }
 
-/// Why a lock has to be solved, if it has to.
-fn stale(
-    previous: Option<&Lockfile>,
-    manifest: Digest,
-    parent: Option<Digest>,
-    local: &BTreeMap<PathBuf, RepoPackage>,
-    update: &Update,
-) -> Option<Stale> {
-    let Some(lock) = previous else { return Some(Stale::Missing) };
-    let is_locked = |package: &RepoPackage| {
-        let mut named = lock.packages.iter().filter(|locked| locked.name == package.nevra.name).peekable();
-        // not in the lock at all: the override was of no use then, and is not now
-        named.peek().is_none() || named.any(|locked| locked.sha256 == package.sha256)
-    };
-    if lock.manifest != manifest {
-        return Some(Stale::Request);
+/// The failure to solve a layer, with what the user can do about it.
+fn unsolved<T>(layer: &Layer, error: resolve::Error) -> Result<T> {
+    let message = format!("the {} layer cannot be solved", layer.name);
+    match error {
+        resolve::Error::Unsatisfiable(error) => match error.advice() {
+            advice if advice.is_empty() => Err(error).context(message),
+            advice => Err(error).hint(message, advice),
+        },
+        error => Err(error).context(message),
     }
-    if lock.parent != parent {
-        return Some(Stale::Parent);
-    }
-    if let Some(package) = local.values().find(|package| !is_locked(package)) {
-        return Some(Stale::Local(package.nevra.name.clone()));
-    }
-    let wanted = match update {
-        Update::Nothing => false,
-        Update::Everything => true,
-        Update::Packages(names) => lock.packages.iter().any(|package| names.contains(&package.name)),
-    };
-    wanted.then_some(Stale::Update)
 }
 
-fn locked_repo(metadata: &RepoMetadata) -> LockedRepo {
-    LockedRepo { id: metadata.id.clone(), revision: metadata.revision, repomd: metadata.repomd }
+fn locked_repos(repos: &[&RepoMetadata]) -> Vec<LockedRepo> {
+    let locked = |repo: &&RepoMetadata| LockedRepo {
+        id: repo.id.clone(),
+        revision: repo.revision,
+        repomd: repo.repomd,
+    };
+    let mut repos: Vec<LockedRepo> = repos.iter().map(locked).collect();
+    repos.sort_by(|a, b| a.id.cmp(&b.id));
+    repos
 }
 
 fn locked_package(change: &Change) -> LockedPackage {

@@ -48,6 +48,160 @@ fn a_lockfile_that_answers_another_request() {
     assert!(error.contains("strata lock demo"), "{error}");
 }
 
+/// Makes `change` to the lockfile of a layer; gives its path.
+fn change_lock(world: &World, layer: &str, change: impl Fn(&str) -> String) -> String {
+    let path = format!("lockfiles/demo/{layer}.{}.toml", std::env::consts::ARCH);
+    let old = fs::read_to_string(world.path(&path)).unwrap();
+    let new = change(&old);
+    assert_ne!(old, new, "{path}");
+    fs::write(world.path(&path), new).unwrap();
+    path
+}
+
+/// The line, counted from 1, that begins with `start`.
+fn line_of(world: &World, path: &str, start: &str) -> usize {
+    let text = fs::read_to_string(world.path(path)).unwrap();
+    1 + text.lines().position(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {path}"))
+}
+
+fn lockfiles(world: &World) -> Vec<(String, String)> {
+    let files = fs::read_dir(world.path("lockfiles/demo")).into_iter().flatten();
+    let file = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        (path.display().to_string(), fs::read_to_string(path).unwrap())
+    };
+    files.map(file).collect()
+}
+
+#[test]
+fn a_request_that_cannot_be_solved() {
+    let world = World::new(User::Root);
+    let packages = |text: &str| format!("[[when]]\nif = \"true\"\n[when.packages]\n{text}\n");
+    let node = "manifests/demo/node.toml";
+    // what the node layer is changed by, the line at fault, what stands against it, what to do
+    let cases: [(String, &str, &[&str]); 7] = [
+        (
+            packages("install = [\"opnvswitch3.4\"]"),
+            "install = [\"opnv",
+            &["installs `opnvswitch3.4`, but no repository has it", "did you mean `openvswitch3.4`?"],
+        ),
+        (
+            packages("exclude = [\"containernetworking-plugins\"]"),
+            "exclude = [\"containernetworking-plugins\"]",
+            &[
+                "openshift-node.toml:16 installs `cri-o`",
+                "requires containernetworking-plugins",
+                "is excluded at ",
+            ],
+        ),
+        (
+            packages("install = [\"podman > 99:1\"]"),
+            "install = [\"podman",
+            &["installs `podman > 99:1`, but no repository has it", "there is podman-"],
+        ),
+        (
+            packages("install = [\"busybox.s390x\"]"),
+            "install = [\"busybox",
+            &["installs `busybox.s390x`, but no repository has it"],
+        ),
+        (
+            packages("remove = [\"coreutils-single\"]"),
+            "remove = [\"coreutils-single",
+            &["removes `coreutils-single`", "of the bootc layer requires coreutils"],
+        ),
+        (
+            "[[override]]\npackage = \"podman\"\nversion = \"99\"\nkind = \"pin\"\nreason = \"test\"\n"
+                .into(),
+            "package = \"podman\"",
+            &[
+                "overrides `podman` with podman-99",
+                "is not what the override",
+                "name a version that is there",
+            ],
+        ),
+        (
+            packages("install = [\"@core\"]"),
+            "install = [\"@core\"]",
+            &["installs `@core`", "groups are not supported"],
+        ),
+    ];
+    let original = fs::read_to_string(world.path(node)).unwrap();
+    for locked in [false, true] {
+        if locked {
+            world.strata(&["lock", "demo"]);
+        }
+        let before = lockfiles(&world);
+        assert_eq!(before.is_empty(), !locked);
+        for (change, at, told) in &cases {
+            append(&world, "node.toml", change);
+            let line = line_of(&world, node, at) - usize::from(at.starts_with("package"));
+            let error = world.refused(&["lock", "demo"], 1);
+            assert!(error.contains("the node layer cannot be solved"), "{error}");
+            assert!(error.contains(&format!("{node}:{line}")), "{node}:{line}: {error}");
+            told.iter().for_each(|part| assert!(error.contains(part), "{part}: {error}"));
+            assert_eq!(lockfiles(&world), before, "{at}");
+            fs::write(world.path(node), &original).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_malformed_lockfile() {
+    let world = World::new(User::Root);
+    world.strata(&["lock", "demo"]);
+    let good = lockfiles(&world);
+    let last = |text: &str| text[text.rfind("[[package]]").unwrap()..].to_owned();
+    // what is done to the node layer's lock, the line at fault, what is said
+    type Change<'c> = &'c dyn Fn(&str) -> String;
+    let cases: [(Change, &str, &str); 7] = [
+        (&|t| t.replacen("why = ", "wyh = ", 1), "wyh = ", "unknown field `wyh`"),
+        (&|t| t.replacen("[[package]]", "<<<<<<< HEAD\n[[package]]", 1), "<<<<<<<", "merge conflicts"),
+        (
+            &|t| t.replacen("action = \"install\"", "action = \"instal\"", 1),
+            "action = \"instal\"",
+            "`instal`",
+        ),
+        (&|t| t.replacen("sha256 = \"", "sha256 = \"zz", 1), "sha256 = \"zz", "is not a digest"),
+        (&|t| t.replacen("sha256 = ", "# ", 1), "[[package]]", "no sha256"),
+        (&|t| t.replacen("location = \"", "location = \"../../", 1), "[[package]]", "leaves the repository"),
+        (&|t| format!("{}\n# again\n{}", t, last(t)), "# again", "listed twice"),
+    ];
+    for (change, at, told) in cases {
+        let path = change_lock(&world, "node", change);
+        let line = line_of(&world, &path, at) + usize::from(at == "# again");
+        for command in
+            [&["lock", "demo"][..], &["fetch", "demo"], &["build", "demo"], &["why", "demo", "node", "cri-o"]]
+        {
+            let error = world.refused(command, 1);
+            assert!(error.contains(&format!("{path}:{line}: ")), "{command:?} {path}:{line}: {error}");
+            assert!(error.contains(told) && error.contains("strata lock"), "{told}: {error}");
+        }
+        good.iter().for_each(|(path, text)| fs::write(path, text).unwrap());
+    }
+    assert_nothing_built(&world);
+}
+
+#[test]
+fn a_check_says_what_is_out_of_date() {
+    let world = World::new(User::Root);
+    let missing = world.command(&["lock", "demo", "--check"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(3));
+    assert!(lockfiles(&world).is_empty());
+    world.strata(&["lock", "demo"]);
+    world.strata(&["lock", "demo", "--check"]);
+
+    append(&world, "node.toml", "[[when]]\nif = \"true\"\n[when.packages]\ninstall = [\"nano\"]\n");
+    let before = lockfiles(&world);
+    let stale = world.command(&["lock", "demo", "--check"]).output().unwrap();
+    assert_eq!(stale.status.code(), Some(3));
+    let told = String::from_utf8(stale.stdout).unwrap();
+    let node = format!("node.{}: ", std::env::consts::ARCH);
+    let node: Vec<&str> = told.lines().skip_while(|line| !line.starts_with(&node)).take(2).collect();
+    assert!(node[0].ends_with("(+1 ~0 -0), the manifest asks for something else"), "{told}");
+    assert!(node[1].starts_with("  + nano-"), "{told}");
+    assert_eq!(lockfiles(&world), before);
+}
+
 #[test]
 fn a_script_that_fails() {
     let world = World::new(User::Root);
