@@ -11,6 +11,7 @@ mod parity;
 
 mod builds;
 mod consumers;
+mod json;
 mod refusals;
 mod tour;
 mod trees;
