@@ -58,10 +58,16 @@ impl Plan {
         self.layer(name).ok_or_else(|| {
             let names: Vec<&str> = self.layers.iter().map(|layer| layer.name.as_str()).collect();
             hinted(
-                format!("stream {} has no layer `{name}`", self.stream.name),
+                format!("the stream {} has no layer `{name}`", self.stream.name),
                 format!("its layers are {}", names.join(", ")),
             )
         })
+    }
+
+    /// The layers of these names, in stack order; all of them if none is named.
+    pub fn select(&self, names: &[String]) -> Result<Vec<&Layer>> {
+        names.iter().try_for_each(|name| self.known_layer(name).map(drop))?;
+        Ok(self.layers.iter().filter(|layer| names.is_empty() || names.contains(&layer.name)).collect())
     }
 
     /// The layer and all below it, bottom first.

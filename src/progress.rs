@@ -21,6 +21,32 @@ pub enum Unit {
     Items,
 }
 
+/// Tells of work for one of several things: every line begins with its name.
+pub struct Prefixed<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+impl Progress for Prefixed<'_> {
+    fn start(&self, what: &str, total: u64, unit: Unit) {
+        self.progress.start(&format!("{}: {what}", self.name), total, unit);
+    }
+
+    fn advance(&self, n: u64) {
+        self.progress.advance(n);
+    }
+
+    fn finish(&self, summary: &str) {
+        self.progress.finish(&format!("{}: {summary}", self.name));
+    }
+
+    fn warn(&self, message: &str) {
+        self.progress.warn(&format!("{}: {message}", self.name));
+    }
+}
+
 /// Tells nobody.
 pub struct Silent;
 

@@ -7,9 +7,9 @@
 //!   repodata/HEX            repository metadata as fetched, by sha256 of the file
 //!   keys/HEX                OpenPGP keys fetched from the network, by sha256 of their URL
 //!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
-//!   layers/KEY/             an extracted layer, KEY = inputs digest: what it adds to the layers below
-//!     root/                 its files: an overlayfs upper directory (userxattr), whiteouts included
-//!     layer.json            build::LayerRecord
+//!   layers/KEY/             an extracted layer, KEY = inputs digest, or digest of an image given as a base
+//!     tree/root/            its files: an overlayfs upper directory (userxattr), whiteouts included
+//!     layer.json            which layer is below
 //!   tmp/                    unfinished work; anything here may be deleted when no strata runs
 //! ```
 //!

@@ -39,7 +39,7 @@ use crate::lock::{self, LockedPackage, Lockfile};
 use crate::package::Nevra;
 use crate::pkglist::{META_JSON, PackageSet};
 use crate::plan::{Base, Layer, Plan};
-use crate::progress::Progress;
+use crate::progress::{Prefixed, Progress, Unit};
 use crate::rootfs::Rootfs;
 use crate::rpmdb::Rpmdb;
 use crate::sandbox::Sandbox;
@@ -95,9 +95,10 @@ pub struct Built {
 
 impl Built {
     /// What happened, in a line.
-    fn summary(&self) -> String {
-        let what = if self.reused { "unchanged" } else { "built" };
-        format!("{} {what}: {} packages, {} own blobs", self.reference, self.packages, self.blobs)
+    fn text(&self) -> String {
+        let Self { reference, packages, blobs, .. } = self;
+        let what = if self.reused { "there already" } else { "built" };
+        format!("{reference} {what}: {packages} packages, {blobs} blobs of its own")
     }
 }
 
@@ -108,21 +109,17 @@ pub fn build(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Built>> {
-    let mut build = Build {
-        store,
-        fetcher,
-        request,
-        progress,
-        layout: Layout::create(&store.images())?,
-        done: BTreeMap::new(),
-    };
-    let layers = wanted(request)?;
+    let mut build =
+        Build { store, fetcher, request, layout: Layout::create(&store.images())?, done: BTreeMap::new() };
+    let layers = wanted(request, progress)?;
     // a lock that cannot be built is refused before minutes are spent on the layers below
     layers.iter().try_for_each(|layer| build.locks(layer).map(drop))?;
     let mut built = Vec::new();
     for layer in layers {
+        let progress = Prefixed { name: &layer.name, progress };
         let (step, summary) =
-            build.layer(layer).with_context(|| format!("building the layer {}", layer.name))?;
+            build.layer(layer, &progress).with_context(|| format!("building the layer {}", layer.name))?;
+        progress.finish(&summary.text());
         build.done.insert(layer.name.clone(), step);
         built.push(summary);
     }
@@ -130,23 +127,24 @@ pub fn build(
 }
 
 /// The layers to build, bottom first: those named, or all, and what they stand on, down to a given image.
-fn wanted<'a>(request: &Request<'a>) -> Result<Vec<&'a Layer>> {
+fn wanted<'a>(request: &Request<'a>, progress: &dyn Progress) -> Result<Vec<&'a Layer>> {
     let plan = request.plan;
-    for name in request.layers.iter().chain(request.bases.keys()) {
-        plan.known_layer(name)?;
-    }
-    let all: Vec<String> = plan.layers.iter().map(|l| l.name.clone()).collect();
-    let named = if request.layers.is_empty() { &all } else { request.layers };
     let mut needed = BTreeSet::new();
-    for name in named {
-        for layer in plan.stack(name).into_iter().rev() {
-            needed.insert(layer.name.as_str());
+    for layer in plan.select(request.layers)? {
+        for layer in plan.stack(&layer.name).into_iter().rev() {
+            needed.insert(&layer.name);
             if request.bases.contains_key(&layer.name) {
                 break;
             }
         }
     }
-    Ok(plan.layers.iter().filter(|l| needed.contains(l.name.as_str())).collect())
+    let given: Vec<String> = request.bases.keys().cloned().collect();
+    plan.select(&given).context("using images for layers")?;
+    for name in given.iter().filter(|name| !needed.contains(name)) {
+        progress
+            .warn(&format!("the image given for the layer {name} is not used: nothing built stands on it"));
+    }
+    Ok(plan.layers.iter().filter(|layer| needed.contains(&layer.name)).collect())
 }
 
 /// A finished step, as the layers above need it.
@@ -163,7 +161,6 @@ struct Build<'a> {
     store: &'a Store,
     fetcher: &'a Fetcher,
     request: &'a Request<'a>,
-    progress: &'a dyn Progress,
     layout: Layout,
     done: BTreeMap<String, Step>,
 }
@@ -194,21 +191,25 @@ impl Job<'_> {
 }
 
 impl Build<'_> {
-    fn layer(&self, layer: &Layer) -> Result<(Step, Built)> {
+    fn layer(&self, layer: &Layer, progress: &dyn Progress) -> Result<(Step, Built)> {
         if let Some(reference) = self.request.bases.get(&layer.name) {
             return self.given(layer, reference).with_context(|| format!("using {reference}"));
         }
         let job = self.job(layer)?;
         let found = self.find(&job)?;
         let reused = found.is_some();
+        tracing::info!(layer = layer.name, inputs = %job.inputs, reused, "looked for an image of these inputs");
         let image = match found {
             Some(image) => image,
-            None => self.make(&job)?,
+            None => self.make(&job, progress)?,
         };
         self.name(layer, &image, job.version)?;
-        let parent = job.below.map(|step| &step.image);
-        let built = self.built(layer, &image, parent, &job.version, job.packages.len(), reused);
-        self.progress.finish(&built.summary());
+        let below = job.below.map_or(0, |step| step.image.manifest.layers().len());
+        let built = Built {
+            reference: format!("{}:{}", self.reference(layer), job.version),
+            reused,
+            ..self.built(layer, &image, below, job.version, job.packages.len())
+        };
         let Job { inputs: key, version, locks, .. } = job;
         Ok((Step { image, key, version, locks }, built))
     }
@@ -216,6 +217,8 @@ impl Build<'_> {
     /// Takes an image for a layer, if it has the packages that the layers above are locked on.
     fn given(&self, layer: &Layer, reference: &Reference) -> Result<(Step, Built)> {
         let (from, image) = reference.open(self.store)?;
+        let (found, arch) = (image.config.architecture().to_string(), self.request.plan.stream.arch);
+        ensure!(found == arch.oci(), "it is for {found}, expected {}", arch.oci());
         let locks = self.locks(layer)?;
         let locked = PackageSet::of_lockfiles(&locks)?;
         let found = diff::image::packages(&from, &image)?;
@@ -229,49 +232,36 @@ impl Build<'_> {
         let version = version.context("it has no label org.opencontainers.image.version")??;
         self.layout.copy(&from, &image)?;
         self.layout.tag(&image, None)?;
-        let built = self.built(layer, &image, None, &version, found.len(), true);
+        let built = self.built(layer, &image, 0, version, found.len());
         Ok((Step { key: image.digest, image, version, locks }, built))
     }
 
-    fn built(
-        &self,
-        layer: &Layer,
-        image: &Image,
-        parent: Option<&Image>,
-        version: &Version,
-        packages: usize,
-        reused: bool,
-    ) -> Built {
-        let below = parent.map_or(0, |parent| parent.manifest.layers().len());
+    /// Describes an image of the store that was there before, by digest; `below` of its blobs are its parent's.
+    fn built(&self, layer: &Layer, image: &Image, below: usize, version: Version, packages: usize) -> Built {
         let own: Vec<u64> = image.manifest.layers().iter().skip(below).map(Descriptor::size).collect();
         Built {
             layer: layer.name.clone(),
-            reference: format!("{}:{version}", self.reference(layer)),
+            reference: format!("{}@{}", self.reference(layer), image.digest),
             version: version.to_string(),
             digest: image.digest,
             inputs: image.labels().get(labels::INPUTS).map(|digest| (*digest).to_owned()),
-            reused,
+            reused: true,
             packages,
             blobs: own.len(),
             size: own.iter().sum(),
         }
     }
 
-    /// Names an image of the store; those that had the names keep a place in the index, by digest.
+    /// Names an image of the store; those that had the names stay in the index, by digest.
     fn name(&self, layer: &Layer, image: &Image, version: Version) -> Result<()> {
         let name = self.reference(layer);
         let names = [format!("{name}:{version}"), name];
-        let before: Vec<Image> = self
-            .layout
-            .list()?
-            .into_iter()
-            .filter(|(n, _)| names.iter().any(|name| n.as_ref() == Some(name)))
-            .map(|(_, image)| image)
-            .collect();
+        let mut before = self.layout.list()?;
+        before.retain(|(old, _)| old.as_ref().is_some_and(|old| names.contains(old)));
         for name in &names {
             self.layout.tag(image, Some(name))?;
         }
-        before.iter().try_for_each(|image| self.layout.tag(image, None))
+        before.iter().try_for_each(|(_, image)| self.layout.tag(image, None))
     }
 
     fn reference(&self, layer: &Layer) -> String {
@@ -365,15 +355,15 @@ impl Build<'_> {
         Ok(images)
     }
 
-    fn make(&self, job: &Job<'_>) -> Result<Image> {
-        self.fetch(job)?;
+    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<Image> {
+        self.fetch(job, progress)?;
         let below = match job.below {
-            Some(step) => self.tree(step)?,
+            Some(step) => self.tree(step, progress)?,
             None => Vec::new(),
         };
         let mut tree = WorkTree::new(self.store, &below)?;
         tree.prepare()?;
-        let composed = match self.compose(job, &tree) {
+        let composed = match self.compose(job, &tree, progress) {
             Ok(composed) => composed,
             Err(error) if self.request.keep_failed => {
                 let dir = tree.keep().unwrap_or_default();
@@ -382,29 +372,31 @@ impl Build<'_> {
             Err(error) => return Err(error),
         };
         tree.unmount()?;
-        let image = self.pack(job, &tree, &composed)?;
+        let image = self.pack(job, &tree, &composed, progress)?;
         tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
         Ok(image)
     }
 
-    fn fetch(&self, job: &Job<'_>) -> Result<()> {
+    fn fetch(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<()> {
         let wanted = fetch::wanted(self.request.plan, self.request.manifests, job.lock())?;
-        self.fetcher.packages(&wanted, self.progress)
+        self.fetcher.packages(&wanted, progress)
     }
 
     /// The extracted trees of a finished layer, top first; extracted from its image if they are gone.
-    fn tree(&self, step: &Step) -> Result<Vec<PathBuf>> {
+    fn tree(&self, step: &Step, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
         if let Some(trees) = tree::open(self.store, &step.key)? {
             return Ok(trees);
         }
         let work = WorkTree::new(self.store, &[])?;
+        progress.start("unpacking the image below", 0, Unit::Items);
         extract(&self.layout, &step.image, &work.own())?;
+        progress.finish("image below unpacked");
         work.persist(self.store, &step.key, None)?;
         tree::open(self.store, &step.key)?.context("opening the layer just extracted")
     }
 
     /// Installs, configures, stamps and cleans the rootfs of a layer.
-    fn compose(&self, job: &Job<'_>, tree: &WorkTree) -> Result<Composed> {
+    fn compose(&self, job: &Job<'_>, tree: &WorkTree, progress: &dyn Progress) -> Result<Composed> {
         let plan = self.request.plan;
         let (root, stage) = (tree.root(), tree.stage());
         let sandbox = Sandbox { rootfs: root.clone(), epoch: job.epoch };
@@ -422,11 +414,11 @@ impl Build<'_> {
         let mut macros = Macros::default();
         macros.define("_dbpath", &plan.stream.rpmdb);
         let runner = Runner::new(sandbox.clone(), self.request.executable.clone(), macros)?;
-        install::run(&transaction, &runner, self.progress)?;
+        install::run(&transaction, &runner, progress)?;
 
         let rootfs = Rootfs::open(&root)?;
         let files = self.files(job, &rootfs)?;
-        configure::apply(&rootfs, job.layer, job.depth(), &sandbox, self.progress)?;
+        configure::apply(&rootfs, job.layer, job.depth(), &sandbox, progress)?;
         let os_name = self.stamp(job, &rootfs)?;
         clean::clean(&rootfs, &|path| files.is_packaged(path))?;
         let pkglist = job.packages.to_json();
@@ -471,20 +463,26 @@ impl Build<'_> {
     }
 
     /// Makes the image of what the layer's tree has over those below.
-    fn pack(&self, job: &Job<'_>, tree: &WorkTree, composed: &Composed) -> Result<Image> {
+    fn pack(
+        &self,
+        job: &Job<'_>,
+        tree: &WorkTree,
+        composed: &Composed,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
         let plan = self.request.plan;
         let root = tree.own();
         let files = &composed.files;
         let delta = delta::delta(&root, &tree.below(), &|path| files.mtime_of(path))?;
         settle_times(&root, &delta)?;
         let rules = Rules {
-            owner_of: &|path| files.source_of(path),
+            owner_of: &|path| if is_initramfs(path) { Some("initramfs") } else { files.source_of(path) },
             rpmdb: Path::new(plan.stream.rpmdb.trim_start_matches('/')),
             metadata: Path::new(META_JSON),
             budget: chunk::budget(&job.layer.name),
         };
         let chunks = chunk::split(&delta, &rules);
-        let layers = pack::pack(&self.layout, &root, &chunks, Compression::Gzip, self.progress)?;
+        let layers = pack::pack(&self.layout, &root, &chunks, Compression::Gzip, progress)?;
         let image = &job.layer.image;
         let plain = |map: &BTreeMap<String, crate::plan::Sourced<String>>| {
             map.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect()
@@ -515,6 +513,11 @@ struct Composed {
     files: Files,
     os_name: String,
     pkglist: Digest,
+}
+
+/// It changes with most packages of its layer and is large: a chunk of its own keeps it out of theirs.
+fn is_initramfs(path: &Path) -> bool {
+    path.starts_with("usr/lib/modules") && path.ends_with("initramfs.img")
 }
 
 fn installs(store: &Store, lock: &Lockfile) -> Vec<PathBuf> {

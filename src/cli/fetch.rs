@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Answer, Global, lock::layers, print, print_json};
+use super::{Answer, Global, print, print_json};
 use crate::fetch::{Fetcher, Options, wanted};
 use crate::lock::{self, Lockfile};
 use crate::package::Arch;
@@ -56,9 +56,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
 
 fn fetch(global: &Global, args: &Args, arch: Arch, fetcher: &Fetcher) -> Result<Vec<Report>> {
     let plan = global.plan(&args.stream, arch)?;
-    let asked = layers(&plan, &args.layers)?;
-    let needed: BTreeSet<&str> =
-        asked.iter().flat_map(|name| plan.stack(name)).map(|layer| layer.name.as_str()).collect();
+    let asked = plan.select(&args.layers)?;
+    let below = asked.iter().flat_map(|layer| plan.stack(&layer.name));
+    let needed: BTreeSet<&str> = below.map(|layer| layer.name.as_str()).collect();
     let layers = plan.layers.iter().filter(|layer| needed.contains(layer.name.as_str()));
     let locks: Vec<Lockfile> =
         layers.map(|layer| lock::required(&plan, layer, &global.lockfiles)).collect::<Result<_>>()?;

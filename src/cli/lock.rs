@@ -10,7 +10,6 @@ use crate::fetch::{Fetcher, Options};
 use crate::lock::{self, Difference, LayerLock, Sources, Stale, Update, difference};
 use crate::manifest;
 use crate::package::Arch;
-use crate::plan::Plan;
 
 /// Solve the packages of a stream's layers and write their lockfiles
 ///
@@ -68,7 +67,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let mut locks = Vec::new();
     for arch in arches {
         let plan = global.plan(&args.stream, arch)?;
-        let layers = layers(&plan, &args.layers)?;
+        let layers: Vec<&str> = plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect();
         locks.extend(lock::lock(&plan, &layers, &global.lockfiles, &update, &sources, &*progress)?);
     }
     if !args.check {
@@ -83,13 +82,6 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     }
     let changed = locks.iter().any(|result| result.previous.as_ref() != Some(&result.lock));
     Ok(if args.check && changed { Answer::No } else { Answer::Done })
-}
-
-/// The layers of the plan that are wanted, in stack order: all if none is named.
-pub fn layers<'p>(plan: &'p Plan, wanted: &[String]) -> Result<Vec<&'p str>> {
-    wanted.iter().try_for_each(|name| plan.known_layer(name).map(drop))?;
-    let all = plan.layers.iter().map(|layer| layer.name.as_str());
-    Ok(all.filter(|name| wanted.is_empty() || wanted.iter().any(|w| w == name)).collect())
 }
 
 fn report(result: &LayerLock) -> Report<'_> {

@@ -12,18 +12,25 @@ use crate::progress::{Progress, Silent, Unit};
 pub fn progress(quiet: bool) -> Box<dyn Progress> {
     match (quiet, std::io::stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
-        (false, true) => Box::new(Bars { bar: Mutex::new(ProgressBar::hidden()) }),
+        (false, true) => Box::new(Bars { bar: Mutex::new(None) }),
         (false, false) => Box::new(Lines { step: Mutex::new(None) }),
     }
 }
 
 struct Bars {
-    bar: Mutex<ProgressBar>,
+    /// That of the step under way.
+    bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Bars {
-    fn bar(&self) -> ProgressBar {
+    /// Puts another bar in the place of the one shown, and takes that off the screen.
+    fn swap(&self, bar: Option<ProgressBar>) -> Option<ProgressBar> {
         // a poisoned lock only means that another thread panicked while swapping bars
+        let old = std::mem::replace(&mut *self.bar.lock().unwrap_or_else(|e| e.into_inner()), bar);
+        old.inspect(ProgressBar::finish_and_clear)
+    }
+
+    fn bar(&self) -> Option<ProgressBar> {
         self.bar.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 }
@@ -39,23 +46,26 @@ impl Progress for Bars {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         bar.set_message(what.to_owned());
+        self.swap(Some(bar.clone()));
         bar.enable_steady_tick(Duration::from_millis(100));
-        self.bar().finish_and_clear();
-        *self.bar.lock().unwrap_or_else(|e| e.into_inner()) = bar;
     }
 
     fn advance(&self, n: u64) {
-        self.bar().inc(n);
+        if let Some(bar) = self.bar() {
+            bar.inc(n);
+        }
     }
 
     fn finish(&self, summary: &str) {
-        let bar = self.bar();
-        bar.finish_and_clear();
-        bar.suspend(|| eprint_line(&format!("{summary} ({:.1}s)", bar.elapsed().as_secs_f32())));
+        eprint_line(&(summary.to_owned() + &took(self.swap(None).map(|bar| bar.elapsed()))));
     }
 
     fn warn(&self, message: &str) {
-        self.bar().suspend(|| eprint_line(&format!("warning: {message}")));
+        let line = || eprint_line(&format!("warning: {message}"));
+        match self.bar() {
+            Some(bar) => bar.suspend(line),
+            None => line(),
+        }
     }
 }
 
@@ -72,13 +82,17 @@ impl Progress for Lines {
 
     fn finish(&self, summary: &str) {
         let started = self.step.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let took = started.map(|s| format!(" ({:.1}s)", s.elapsed().as_secs_f32())).unwrap_or_default();
-        eprint_line(&format!("{summary}{took}"));
+        eprint_line(&(summary.to_owned() + &took(started.map(|started| started.elapsed()))));
     }
 
     fn warn(&self, message: &str) {
         eprint_line(&format!("warning: {message}"));
     }
+}
+
+/// How long a step took, if one was under way.
+fn took(time: Option<Duration>) -> String {
+    time.map(|time| format!(" ({:.1}s)", time.as_secs_f32())).unwrap_or_default()
 }
 
 /// Standard error may be closed; progress is not worth failing for.

@@ -17,7 +17,7 @@ pub use overlay::{OverlayEntry, OverlayKind, overlay_entries};
 
 use crate::error::hinted;
 use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Script, Sourced};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Command, Sandbox};
 
@@ -30,6 +30,7 @@ pub fn apply(
     progress: &dyn Progress,
 ) -> Result<()> {
     let config = &layer.config;
+    progress.start("configuring", 0, Unit::Items);
     accounts::apply(rootfs, layer)?;
     for tree in &config.overlays {
         at(tree, "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
@@ -51,17 +52,17 @@ pub fn apply(
     write_lines(rootfs, &format!("/usr/lib/tmpfiles.d/{}.conf", layer.name), &config.tmpfiles)?;
     units::apply(rootfs, layer, depth)?;
     write_kargs(rootfs, layer)?;
-    run_scripts(config, sandbox, progress)?;
-    match &config.kernel {
-        Some(kernel) if kernel.value.initramfs => {
-            at(kernel, "making the initramfs", |kernel| make_initramfs(rootfs, kernel, sandbox))
-        }
-        _ => Ok(()),
+    run_scripts(config, sandbox)?;
+    if let Some(kernel) = config.kernel.as_ref().filter(|kernel| kernel.value.initramfs) {
+        at(kernel, "making the initramfs", |kernel| make_initramfs(rootfs, kernel, sandbox))?;
     }
+    progress.finish("configured");
+    Ok(())
 }
 
 /// Runs `apply` on an entry; its error says which entry of which manifest.
 fn at<T>(entry: &Sourced<T>, what: &str, apply: impl FnOnce(&T) -> Result<()>) -> Result<()> {
+    tracing::info!(origin = %entry.origin, "{what}");
     apply(&entry.value).with_context(|| format!("{what} of {}", entry.origin))
 }
 
@@ -109,21 +110,13 @@ fn write_kargs(rootfs: &Rootfs, layer: &Layer) -> Result<()> {
     rootfs.write(&format!("/usr/lib/bootc/kargs.d/{}.toml", layer.name), text.as_bytes(), 0o644)
 }
 
-fn run_scripts(config: &Configuration, sandbox: &Sandbox, progress: &dyn Progress) -> Result<()> {
+fn run_scripts(config: &Configuration, sandbox: &Sandbox) -> Result<()> {
     for script in &config.scripts {
-        at(
-            script,
-            &format!("running the script `{}`", script.value.name),
-            |Script { interpreter, body, .. }| {
-                let command = Command {
-                    argv: interpreter.clone(),
-                    script: Some((interpreter.len(), body.clone())),
-                    ..Command::default()
-                };
-                run(sandbox, &command)
-            },
-        )?;
-        progress.advance(1);
+        let what = format!("running the script `{}`", script.value.name);
+        at(script, &what, |Script { interpreter, body, .. }| {
+            let script = Some((interpreter.len(), body.clone()));
+            run(sandbox, &Command { argv: interpreter.clone(), script, ..Command::default() })
+        })?;
     }
     Ok(())
 }
@@ -156,4 +149,51 @@ fn make_initramfs(rootfs: &Rootfs, kernel: &Kernel, sandbox: &Sandbox) -> Result
     let env = vec![("DRACUT_NO_XATTR".to_owned(), "1".to_owned())];
     run(sandbox, &Command { argv: argv.chain([target.clone()]).collect(), env, ..Command::default() })?;
     rootfs.set_owner_mode(&target, 0, 0, 0o600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, content: FileContent, user: &str) -> File {
+        File { path: path.into(), content, mode: 0o600, user: user.into(), group: user.into() }
+    }
+
+    #[test]
+    fn files_land_where_links_of_the_rootfs_lead() {
+        let (dir, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let rootfs = Rootfs::open(dir.path()).unwrap();
+        rootfs.create_dir_all("/usr/bin").unwrap();
+        rootfs.symlink("/bin", "/usr/bin").unwrap();
+        fs::create_dir(tree.path().join("bin")).unwrap();
+        fs::write(tree.path().join("bin/tool"), "from the overlay").unwrap();
+        overlay::copy(&rootfs, tree.path()).unwrap();
+        // a number needs no account
+        let me = rustix::process::getuid().as_raw().to_string();
+        write_file(&rootfs, &file("/bin/other", FileContent::Text("a".into()), &me)).unwrap();
+        write_file(&rootfs, &file("/bin/other", FileContent::Append("b".into()), "ignored")).unwrap();
+        assert!(rootfs.read_link("/bin").unwrap().is_some());
+        assert_eq!(fs::read(dir.path().join("usr/bin/tool")).unwrap(), b"from the overlay");
+        assert_eq!(fs::read(dir.path().join("usr/bin/other")).unwrap(), b"ab");
+        assert_eq!(rootfs.lstat("/usr/bin/other").unwrap().unwrap().mode & 0o7777, 0o600);
+        assert!(remove(&rootfs, "/usr/b*").unwrap());
+        assert!(!remove(&rootfs, "/usr/b*").unwrap());
+        assert_eq!(rootfs.list("/usr").unwrap().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_as_declared_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let rootfs = Rootfs::open(dir.path()).unwrap();
+        let refused = [
+            (FileContent::Append("x".into()), "root", "/etc/motd does not exist: nothing to append to"),
+            (FileContent::Text("x".into()), "nobody", "no user `nobody` in the rootfs: declare it"),
+            (FileContent::Source("/absent".into()), "root", "reading /absent"),
+        ];
+        for (content, user, expected) in refused {
+            let error = write_file(&rootfs, &file("/etc/motd", content, user)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(rootfs.lstat("/etc/motd").unwrap().is_none());
+        }
+    }
 }

@@ -103,6 +103,7 @@ fn pack_chunk(layout: &Layout, root: &Path, chunk: &Chunk, compression: Compress
         Some(known) => known,
         None => compress(layout, root, chunk, compression, &diff_id)?,
     };
+    tracing::debug!(chunk = chunk.name, %diff_id, size = descriptor.size(), "packed");
     Ok(Layer { name: chunk.name.clone(), sources: chunk.sources.clone(), descriptor, diff_id })
 }
 

@@ -66,6 +66,27 @@ fn a_changed_package_costs_its_layer_and_few_blobs() {
 }
 
 #[test]
+fn an_image_given_for_a_layer_gives_the_same_image_on_top() {
+    let (origin, expected) = World::built();
+    let world = World::new(User::Root);
+    world.strata(&["lock", "demo"]);
+    let base = format!("oci:{}:coreos", world.path("base").display());
+    run(Command::new("skopeo").args(["copy", "--quiet", &origin.skopeo(&expected[1]), &base]));
+    let output = world
+        .command(&["--format", "json", "build", "demo", "node", "--base", &format!("coreos={base}")])
+        .output()
+        .unwrap();
+    let built: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let found: Vec<String> = built.as_array().unwrap().iter().map(|image| text(&image["digest"])).collect();
+    assert_eq!(found, digests(&expected[1..]));
+    // no package of the layers below is installed again, and every line says whose it is
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().all(|line| line.starts_with("coreos: ") || line.starts_with("node: ")), "{said}");
+    assert!(!said.lines().any(|line| line.starts_with("coreos: ") && line.contains("installed")), "{said}");
+}
+
+#[test]
 fn offline_builds_need_neither_network_nor_repositories() {
     let world = World::new(User::Root);
     world.strata(&["lock", "demo"]);
