@@ -207,10 +207,32 @@ fn package_lists_as_markdown() {
     scratch.write("new.json", NEW_LIST);
     let markdown = scratch.strata(&["diff", "--format", "markdown", "old.json", "new.json"]);
     assert!(markdown.contains("\n| bash.x86_64 | 5.1-9.el9 → 5.2-1.el9 | node |\n"), "{markdown}");
-    assert!(
-        scratch.failure(&["diff", "--format", "html", "old.json", "new.json"]).contains("no HTML form yet")
-    );
 }
+
+#[test]
+fn package_lists_as_a_page() {
+    let scratch = Scratch::new();
+    scratch.write("old<1>.json", OLD_LIST);
+    scratch.write("new.json", NEW_LIST);
+    let html = scratch.strata(&["diff", "--format", "html", "old<1>.json", "new.json"]);
+    let page = scratch.write("page.html", &html);
+    let text = scratch.run("python3", &["-c", READ_PAGE, page.to_str().unwrap()]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "title: old<1>.json → new.json");
+    for expected in ["h2: Upgraded", "td: bash.x86_64", "td: 5.1-9.el9 → 5.2-1.el9", "td: node"] {
+        assert!(lines.contains(&expected), "{expected}: {text}");
+    }
+}
+
+/// Prints every text of a page after the element it is in.
+const READ_PAGE: &str = "
+import html.parser, sys
+class Reader(html.parser.HTMLParser):
+    def handle_starttag(self, tag, _): self.tag = tag
+    def handle_data(self, data):
+        if data.strip(): print(f'{self.tag}: {data.strip()}')
+Reader().feed(open(sys.argv[1]).read())
+";
 
 fn lockfile(layer: &str, parent: Option<&str>, packages: &[&str]) -> String {
     let digest = format!("sha256:{}", "0".repeat(64));

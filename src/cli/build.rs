@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{Answer, Global, print, print_json};
 use crate::build::{self, Built};
@@ -36,12 +36,27 @@ pub struct Args {
     /// Source revision of the manifests, recorded in a label
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// Also copy the topmost image here
-    #[arg(long, value_name = "oci:DIR[:NAME]")]
-    output: Option<Reference>,
+    /// Also copy the images into an OCI layout: with a NAME the topmost, else each layer asked for, as
+    /// STREAM/LAYER
+    #[arg(long, value_name = "oci:DIR[:NAME]", value_parser = output)]
+    output: Option<Output>,
     /// Keep the rootfs of a layer that fails, and say where it is
     #[arg(long)]
     keep_failed: bool,
+}
+
+/// Where images are copied to.
+#[derive(Clone)]
+struct Output {
+    dir: PathBuf,
+    name: Option<String>,
+}
+
+fn output(text: &str) -> Result<Output> {
+    match text.parse::<Reference>()? {
+        Reference { place: Place::Layout { dir, name }, digest: None } => Ok(Output { dir, name }),
+        _ => bail!("expected oci:DIR[:NAME]"),
+    }
 }
 
 fn base(text: &str) -> Result<(String, Reference)> {
@@ -53,7 +68,6 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     if let Some(status) = enter_namespace()? {
         return Ok(Answer::Elsewhere(status));
     }
-    let output = args.output.as_ref().map(output_layout).transpose()?;
     let plan = global.plan(&args.stream, global.arch(None)?)?;
     let store = global.store()?;
     let options = Options { offline: args.offline, vendor: args.vendor.clone(), ..Options::default() };
@@ -71,8 +85,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         executable: std::env::current_exe().context("finding strata's own executable")?,
     };
     let built = build::build(&store, &fetcher, &request, progress.as_ref())?;
-    if let (Some((dir, name)), Some(top)) = (output, built.last()) {
-        copy_out(&store, top, &dir, name.as_deref())?;
+    if let Some(output) = &args.output {
+        copy_out(&store, args, &built, output)?;
     }
     if global.json() {
         print_json(&built)?
@@ -82,20 +96,21 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-fn output_layout(reference: &Reference) -> Result<(PathBuf, Option<String>)> {
-    match &reference.place {
-        Place::Layout { dir, name } => Ok((dir.clone(), name.clone())),
-        _ => anyhow::bail!("--output {reference}: expected oci:DIR[:NAME]"),
-    }
-}
-
-fn copy_out(store: &Store, top: &Built, dir: &std::path::Path, name: Option<&str>) -> Result<()> {
-    let context = || format!("copying {} to {}", top.reference, dir.display());
+fn copy_out(store: &Store, args: &Args, built: &[Built], Output { dir, name }: &Output) -> Result<()> {
+    let mut asked = built.iter().filter(|b| args.layers.is_empty() || args.layers.contains(&b.layer));
+    let named: Vec<(&Built, String)> = match name {
+        Some(name) => asked.next_back().map(|top| (top, name.clone())).into_iter().collect(),
+        None => asked.map(|built| (built, format!("{}/{}", args.stream, built.layer))).collect(),
+    };
     let from = Layout::create(&store.images())?;
-    let image = from.image(None, Some(&top.digest)).with_context(context)?;
-    let to = Layout::create(dir).with_context(context)?;
-    to.copy(&from, &image).with_context(context)?;
-    to.tag(&image, name).with_context(context)
+    let to = Layout::create(dir)?;
+    for (built, name) in named {
+        let context = || format!("copying {} to {}", built.reference, dir.display());
+        let image = from.image(None, Some(&built.digest)).with_context(context)?;
+        to.copy(&from, &image).with_context(context)?;
+        to.tag(&image, Some(&name)).with_context(context)?;
+    }
+    Ok(())
 }
 
 /// One line per image: reference and digest, as other tools take them.

@@ -1,6 +1,6 @@
 //! `strata diff`
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::{Answer, Format, Global};
@@ -38,7 +38,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         Format::Text => super::print(&text(&diff))?,
         Format::Json => super::print_json(&Report { from: &args.from, to: &args.to, diff: &diff })?,
         Format::Markdown => super::print(&markdown(&diff))?,
-        Format::Html => bail!("diff has no HTML form yet: take text, json or markdown"),
+        Format::Html => super::print(&html(args, &diff))?,
     }
     Ok(Answer::Done)
 }
@@ -106,4 +106,28 @@ fn markdown(diff: &Diff) -> String {
         text += "\n";
     }
     text + &summary(diff) + "\n"
+}
+
+/// A page that needs nothing else.
+fn html(Args { from, to }: &Args, diff: &Diff) -> String {
+    let title = format!("{} → {}", escape(from), escape(to));
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
+         <style>\nbody {{ font-family: sans-serif; margin: 2em; }}\nth, td {{ padding: 0 2em 0 0; text-align: left; }}\n\
+         </style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{}</p>\n",
+        summary(diff)
+    );
+    for Group { title, rows } in groups(diff) {
+        page += &format!("<h2>{title}</h2>\n<table>\n<tr><th>package<th>version<th>layer</tr>\n");
+        for row in rows {
+            let cells: String = row.iter().map(|cell| format!("<td>{}", escape(cell))).collect();
+            page += &format!("<tr>{cells}</tr>\n");
+        }
+        page += "</table>\n";
+    }
+    page + "</body>\n</html>\n"
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -4,10 +4,14 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Answer, Global};
+use crate::build::labels;
 use crate::digest::Digest;
-use crate::image::oci::Layout;
+use crate::image::oci::{Image, Layout};
 
 /// List the images in the store
+///
+/// A build whose name went to a newer one, and an image that was given as a base, have none until `strata gc`
+/// deletes them; they are STREAM/LAYER@DIGEST.
 #[derive(clap::Args)]
 pub struct Args {}
 
@@ -15,6 +19,9 @@ pub struct Args {}
 struct Row {
     name: Option<String>,
     digest: Digest,
+    stream: Option<String>,
+    layer: Option<String>,
+    version: Option<String>,
     architecture: String,
     created: Option<String>,
     layers: usize,
@@ -23,18 +30,7 @@ struct Row {
 
 pub fn run(global: &Global, Args {}: &Args) -> Result<Answer> {
     let layout = Layout::create(&global.store()?.images())?;
-    let rows: Vec<Row> = layout
-        .list()?
-        .into_iter()
-        .map(|(name, image)| Row {
-            name,
-            digest: image.digest,
-            architecture: image.config.architecture().to_string(),
-            created: image.config.created().clone(),
-            layers: image.manifest.layers().len(),
-            size: image.layers_size(),
-        })
-        .collect();
+    let rows: Vec<Row> = layout.list()?.into_iter().map(|(name, image)| row(name, &image)).collect();
     if global.json() {
         super::print_json(&rows)?;
     } else {
@@ -43,19 +39,39 @@ pub fn run(global: &Global, Args {}: &Args) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
+fn row(name: Option<String>, image: &Image) -> Row {
+    let labels = image.labels();
+    let label = |key: &str| labels.get(key).map(|value| (*value).to_owned());
+    Row {
+        name,
+        digest: image.digest,
+        stream: label(labels::STREAM),
+        layer: label(labels::LAYER),
+        version: label(labels::VERSION),
+        architecture: image.config.architecture().to_string(),
+        created: image.config.created().clone(),
+        layers: image.manifest.layers().len(),
+        size: image.layers_size(),
+    }
+}
+
+impl Row {
+    fn title(&self) -> String {
+        match (&self.name, &self.stream, &self.layer) {
+            (Some(name), ..) => name.clone(),
+            (None, Some(stream), Some(layer)) => format!("{stream}/{layer} (by digest)"),
+            _ => "(by digest)".to_owned(),
+        }
+    }
+}
+
 fn text(rows: &[Row]) -> String {
-    let name = |row: &Row| row.name.clone().unwrap_or_else(|| "-".to_owned());
-    let width = rows.iter().map(|row| name(row).len()).max().unwrap_or(0).max("NAME".len());
+    let width = rows.iter().map(|row| row.title().len()).max().unwrap_or(0).max("NAME".len());
     let mut text = format!("{:width$}  {:71}  {:7}  LAYERS  SIZE\n", "NAME", "DIGEST", "ARCH");
     for row in rows {
-        let size = indicatif::HumanBytes(row.size);
-        text += &format!(
-            "{:width$}  {}  {:7}  {:>6}  {size}\n",
-            name(row),
-            row.digest,
-            row.architecture,
-            row.layers
-        );
+        let Row { digest, architecture, layers, size, .. } = row;
+        let size = indicatif::HumanBytes(*size);
+        text += &format!("{:width$}  {digest}  {architecture:7}  {layers:>6}  {size}\n", row.title());
     }
     text
 }

@@ -51,6 +51,7 @@ Exit status: 0 done, 1 failed, 2 usage, 3 a check answered no (out of date, diff
 
 /// Options of every command.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Directory with one folder of manifests per stream
     #[arg(long, global = true, env = "STRATA_MANIFESTS", default_value = "manifests", value_name = "DIR")]
@@ -64,7 +65,7 @@ pub struct Global {
     /// Give a variable of the stream another value; may be repeated
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = variable)]
     set: Vec<(String, String)>,
-    /// Say more; twice for debugging
+    /// Say more: every entry of the manifests that is applied, what is reused; twice for debugging
     #[arg(short, long, global = true, env = "STRATA_VERBOSE", action = clap::ArgAction::Count)]
     verbose: u8,
     /// Say nothing but errors

@@ -29,17 +29,16 @@ const MAX_RPMDB: u64 = 2 << 30;
 
 /// Reads the packages of an image.
 pub fn packages(layout: &Layout, image: &Image) -> Result<PackageSet> {
-    let context = || format!("reading the packages of image {}", image.digest);
-    let blobs: Vec<Digest> =
-        image.manifest.layers().iter().map(digest_of).collect::<Result<_>>().with_context(context)?;
-    if let (Some("true"), Some(last)) = (image.labels().get("io.openshift.metalayer").copied(), blobs.last())
-        && let Some(packages) = meta_json(layout, last).with_context(context)?
-    {
+    if let Some(packages) = listed(layout, image)? {
         return Ok(packages);
     }
+    let context = || format!("reading the packages of image {}", image.digest);
     let mut visible = RPMDBS.to_vec();
-    for blob in blobs.iter().rev() {
-        match find_rpmdb(layout, blob, &mut visible).with_context(context)? {
+    for blob in image.manifest.layers().iter().rev() {
+        match digest_of(blob)
+            .and_then(|blob| find_rpmdb(layout, &blob, &mut visible))
+            .with_context(context)?
+        {
             Some(file) => return Ok(Rpmdb::open_read_only(file.path())?.nevras()?.into_iter().collect()),
             None if visible.is_empty() => break,
             None => {}
@@ -51,10 +50,17 @@ pub fn packages(layout: &Layout, image: &Image) -> Result<PackageSet> {
     ))
 }
 
-fn meta_json(layout: &Layout, blob: &Digest) -> Result<Option<PackageSet>> {
+/// The packages of an image that lists them in its last layer.
+pub fn listed(layout: &Layout, image: &Image) -> Result<Option<PackageSet>> {
+    let context = || format!("reading the package list of image {}", image.digest);
+    let (Some(&"true"), Some(last)) =
+        (image.labels().get("io.openshift.metalayer"), image.manifest.layers().last())
+    else {
+        return Ok(None);
+    };
     let mut bytes = Vec::new();
-    let found = unpack(layout, blob, META_JSON.as_bytes(), MAX_META_JSON, &mut bytes)?;
-    found.then(|| PackageSet::from_json(&bytes)).transpose()
+    let found = unpack(layout, &digest_of(last)?, META_JSON.as_bytes(), MAX_META_JSON, &mut bytes);
+    found.with_context(context)?.then(|| PackageSet::from_json(&bytes)).transpose().with_context(context)
 }
 
 /// Finds the rpmdb in a layer; drops from `visible` the places that the layer hides from those below it.

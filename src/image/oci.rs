@@ -21,8 +21,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::{
-    Config, Descriptor, HistoryBuilder, ImageConfiguration, ImageIndex, ImageIndexBuilder, ImageManifest,
-    ImageManifestBuilder, MediaType, Os, PlatformBuilder, Sha256Digest,
+    Config, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageIndex, ImageIndexBuilder,
+    ImageManifest, ImageManifestBuilder, MediaType, Os, PlatformBuilder, Sha256Digest,
 };
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -134,8 +134,14 @@ impl Layout {
             [entry] => self.read_image(entry),
             found => {
                 let names: Vec<_> = entries.iter().filter_map(ref_name).collect();
+                let asked = [name.map(str::to_owned), digest.map(Digest::to_string)];
+                let asked: String = asked.iter().flatten().map(|text| format!(" {text}")).collect();
                 Err(hinted(
-                    format!("finding the image in {}: {} images match", self.root.display(), found.len()),
+                    format!(
+                        "finding the image{asked} in {}: {} images match",
+                        self.root.display(),
+                        found.len()
+                    ),
                     match names.as_slice() {
                         [] => "it has no named images".to_owned(),
                         names => format!("it has {}", names.join(", ")),
@@ -360,11 +366,10 @@ impl Image {
         labels.map(|(key, value)| (key.as_str(), value.as_str())).collect()
     }
 
-    /// How each layer came to be, bottom first, from the history; empty where it doesn't say.
-    pub fn origins(&self) -> Vec<&str> {
-        let history = self.config.history().iter().flatten().filter(|h| h.empty_layer() != Some(true));
-        let said = history.map(|h| h.created_by().as_deref().unwrap_or_default());
-        said.chain(std::iter::repeat("")).take(self.manifest.layers().len()).collect()
+    /// What the history says of each layer, bottom first; it may say less than there are layers.
+    pub fn layer_history(&self) -> Vec<Option<&History>> {
+        let said = self.config.history().iter().flatten().filter(|h| h.empty_layer() != Some(true));
+        said.map(Some).chain(std::iter::repeat(None)).take(self.manifest.layers().len()).collect()
     }
 
     /// Size of all layers as stored, in bytes.

@@ -160,3 +160,17 @@ fn output_is_a_layout_of_its_own() {
         .args(["copy", "--quiet", &layout])
         .arg(format!("dir:{}", dir.join("flat").display())));
 }
+
+#[test]
+fn output_without_a_name_takes_every_layer_asked_for() {
+    let (world, images) = World::built();
+    let dir = scratch("output-all").join("layout");
+    world.strata(&["build", "demo", "coreos", "node", "--output", &format!("oci:{}", dir.display())]);
+    let index: Value = serde_json::from_slice(&fs::read(dir.join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    for image in &images[1..] {
+        let layout = format!("oci:{}:demo/{}", dir.display(), image.layer);
+        let raw = run(Command::new("skopeo").args(["inspect", "--raw", &layout]));
+        assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(raw))), image.digest);
+    }
+}

@@ -227,6 +227,23 @@ fn a_layer_nobody_declared() {
 }
 
 #[test]
+fn an_image_that_does_not_fit_the_locks() {
+    let world = World::new(User::Root);
+    let (origin, images) = World::built();
+    world.strata(&["lock", "demo"]);
+    let bootc = origin.skopeo(&images[0]);
+    for (base, expected) in [
+        (format!("nodes={bootc}"), "no layer `nodes`"),
+        (format!("coreos={bootc}"), "packages are not the"),
+        ("coreos=oci:absent:x".to_owned(), "opening the OCI layout absent"),
+    ] {
+        let error = world.refused(&["build", "demo", "node", "--base", &base], 1);
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_nothing_built(&world);
+}
+
+#[test]
 fn a_package_changed_after_it_was_locked() {
     let world = World::new(User::Root);
     world.strata(&["lock", "demo"]);
@@ -247,5 +264,15 @@ fn a_package_changed_after_it_was_locked() {
 fn usage_is_another_status_than_failure() {
     let world = World::new(User::Root);
     world.refused(&["build"], 2);
-    world.refused(&["build", "demo", "--frobnicate"], 2);
+    for (args, expected) in [
+        (&["--frobnicate"][..], "unexpected argument"),
+        (&["--format", "markdown"], "for `strata diff` only: take text or json"),
+        (&["--version", "9.6"], "`9.6` is not an image version: expected X.Y.YYYYMMDD-N"),
+        (&["--base", "bootc"], "expected LAYER=IMAGE"),
+        (&["--base", "bootc=nowhere"], "`nowhere` is no image: expected oci:DIR"),
+        (&["--output", "docker://host/os"], "expected oci:DIR[:NAME]"),
+    ] {
+        let error = world.refused(&[&["build", "demo"], args].concat(), 2);
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -41,6 +41,27 @@ fn rpm_finds_the_locked_packages() {
     assert_eq!(parity::packages(World::unpacked_node()), locked(world, "demo"));
 }
 
+#[test]
+fn show_lists_the_packages_rpm_finds() {
+    let (world, _) = World::built();
+    let shown: Value =
+        serde_json::from_str(&world.strata(&["--format", "json", "show", "demo/node", "--packages"]))
+            .unwrap();
+    let packages = shown["packages"].as_array().unwrap();
+    let mut listed: Vec<&str> = packages.iter().map(|p| p["nevra"].as_str().unwrap()).collect();
+    listed.sort_unstable();
+    let format = "%{NAME}-%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}.%{ARCH}\n";
+    let found = parity::rpm(World::unpacked_node(), &["-qa", "--queryformat", format]);
+    let mut found: Vec<&str> = found.lines().collect();
+    found.sort_unstable();
+    assert_eq!(listed, found);
+    let with_initramfs =
+        shown["layers"].as_array().unwrap().iter().filter(|layer| {
+            layer["sources"].as_str().unwrap().split(' ').any(|source| source == "initramfs")
+        });
+    assert_eq!(with_initramfs.count(), 1, "{:?}", shown["layers"]);
+}
+
 /// What the demo's manifests change of what packages ship.
 const CHANGED: [&str; 4] = [
     "/etc/motd",
