@@ -202,7 +202,10 @@ impl Header {
         };
         let nevra = Nevra { name, evr, arch: arch.to_owned() };
         let source = main.text(Tag::RPMTAG_SOURCERPM)?.unwrap_or("(none)").to_owned();
-        let prefixes = main.texts(Tag::RPMTAG_PREFIXES)?.into_iter().map(str::to_owned).collect();
+        let prefixes = match main.find(Tag::RPMTAG_BASENAMES) {
+            Some(_) => main.texts(Tag::RPMTAG_PREFIXES)?.into_iter().map(str::to_owned).collect(),
+            None => Vec::new(),
+        };
         let file_digest_algorithm = main.u32s(Tag::RPMTAG_FILEDIGESTALGO)?.first().copied().unwrap_or(1);
         Ok(Self {
             main,
@@ -379,7 +382,8 @@ impl Header {
         scripts::triggers(&self.main).with_context(|| format!("reading the triggers of {}", self.nevra))
     }
 
-    /// Directories a relocatable package may be moved from (PREFIXES).
+    /// Directories a relocatable package is installed to (INSTPREFIXES): those it was built for, for strata
+    /// moves nothing. As with rpm, a package without files has none.
     pub fn prefixes(&self) -> &[String] {
         &self.prefixes
     }

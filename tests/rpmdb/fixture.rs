@@ -43,7 +43,8 @@ Prefix: /opt/deps
 %description deps
 Deps.
 %package empty
-Summary: Nothing in it
+Summary: Nothing in it, relocatable all the same
+Prefix: /opt/empty
 %description empty
 Empty.
 %package triggers

@@ -78,8 +78,8 @@ pub(super) fn to_rpmdb_blob(header: &Header, install: &InstallTags) -> Result<Ve
     dribbles.push(Dribble::number(Tag::RPMTAG_INSTALLTIME, install.time));
     dribbles.push(Dribble::number(Tag::RPMTAG_INSTALLCOLOR, install.color));
     dribbles.push(Dribble::number(Tag::RPMTAG_INSTALLTID, install.tid));
-    dribbles.extend(Dribble::copy(&header.main, Tag::RPMTAG_PREFIXES, Tag::RPMTAG_INSTPREFIXES));
     if files > 0 {
+        dribbles.extend(Dribble::copy(&header.main, Tag::RPMTAG_PREFIXES, Tag::RPMTAG_INSTPREFIXES));
         dribbles.push(Dribble::states(&install.file_states));
     }
     if header.main.find(Tag::RPMTAG_SOURCERPM).is_none() {
