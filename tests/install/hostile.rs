@@ -1,6 +1,7 @@
 //! What must not get in: damaged, lying and conflicting packages.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use strata::install::{ScriptCall, ScriptRunner};
 use strata::package::header::Phase;
 use strata::sandbox::Outcome;
 
-use crate::common::{Recorder, Rig, build, tree};
+use crate::common::{RPMDB, Recorder, Rig, build, tree};
 
 const SPEC: &str = "
 Name: top
@@ -151,5 +152,101 @@ fn a_failing_scriptlet_is_named() {
     let message = format!("{error:#}");
     for part in ["%post(scripted-1-1.noarch)", "status 3", "what went wrong"] {
         assert!(message.contains(part), "expected {part:?} in: {message}");
+    }
+}
+
+/// Does to the rootfs what a scriptlet might.
+struct Meddling<F>(PathBuf, F);
+
+impl<F: Fn(&Path)> ScriptRunner for Meddling<F> {
+    fn run(&self, _: &ScriptCall) -> Result<Outcome> {
+        (self.1)(&self.0);
+        Ok(Outcome { status: 0, output: String::new(), duration: Default::default() })
+    }
+}
+
+/// Installs `good`, then `other`, whose %pre does what `meddle` does to the rootfs.
+fn meddled(meddle: impl Fn(&Path)) -> (Rig, Result<()>) {
+    let rig = Rig::new();
+    let spec = SPEC.replace("%post -n scripted", "%pre -n other\ntrue\n%post -n scripted");
+    let rpm = build(rig.dir.path(), &spec);
+    rig.install(&[rpm("good")], &Recorder::default()).unwrap();
+    let runner = Meddling(rig.ours.clone(), meddle);
+    let result = rig.install(&[rpm("other")], &runner).map(drop);
+    (rig, result)
+}
+
+#[test]
+fn links_of_scriptlets_do_not_lead_out() {
+    for target in ["../../../../../..", "/", "/proc/self/root"] {
+        let (rig, result) = meddled(|root| {
+            fs::rename(root.join("usr/share"), root.join("usr/moved")).unwrap();
+            symlink(target, root.join("usr/share")).unwrap();
+        });
+        // in the rootfs' own root, or refused for a link that leads nowhere there
+        match target {
+            "/proc/self/root" => assert!(format!("{:#}", result.unwrap_err()).contains("dangling")),
+            _ => assert_eq!(fs::read_to_string(rig.ours.join("other/file")).unwrap(), "other\n"),
+        }
+        assert!(!rig.dir.path().join("other").exists() && !Path::new("/other").exists());
+    }
+}
+
+#[test]
+fn links_in_the_place_of_directories_and_files_are_not_written_through() {
+    let outside = tempfile::tempdir().unwrap();
+    let (dir, file) = (outside.path().join("dir"), outside.path().join("file"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&file, "host").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().mode();
+    let before = mode(&dir);
+    for (there, to) in [("usr/share/other", &dir), ("usr/share/other/file", &file)] {
+        let (rig, result) = meddled(|root| {
+            fs::create_dir_all(root.join(there).parent().unwrap()).unwrap();
+            symlink(to, root.join(there)).unwrap();
+        });
+        result.unwrap();
+        assert_eq!(fs::read_to_string(rig.ours.join("usr/share/other/file")).unwrap(), "other\n");
+        assert!(rig.ours.join("usr/share/other/file").symlink_metadata().unwrap().is_file());
+    }
+    assert_eq!((fs::read_dir(&dir).unwrap().count(), mode(&dir)), (0, before));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "host");
+}
+
+#[test]
+fn the_rpmdb_is_inside() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("cookies.sqlite");
+    rusqlite::Connection::open(&secret).unwrap().execute_batch("CREATE TABLE secret (x)").unwrap();
+    let before = fs::read(&secret).unwrap();
+    let (_, result) = meddled(|root| {
+        fs::remove_file(root.join(&RPMDB[1..]).join("rpmdb.sqlite")).unwrap();
+        symlink(&secret, root.join(&RPMDB[1..]).join("rpmdb.sqlite")).unwrap();
+    });
+    assert!(
+        format!("{:#}", result.unwrap_err()).contains("rpmdb.sqlite of the rootfs on the host: it is not")
+    );
+    let (rig, result) = meddled(|root| {
+        fs::rename(root.join(&RPMDB[1..]), root.join("moved")).unwrap();
+        symlink(outside.path(), root.join(&RPMDB[1..])).unwrap();
+    });
+    assert!(result.is_err() && rig.ours.join("moved/rpmdb.sqlite").exists());
+    assert_eq!(fs::read(&secret).unwrap(), before);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn odd_account_files_are_refused() {
+    let pipe = |path: &Path| {
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    let huge = |path: &Path| fs::File::create(path).unwrap().set_len(10 << 30).unwrap();
+    for (make, expected) in [(&pipe as &dyn Fn(&Path), "not a regular file"), (&huge, "at most")] {
+        let (_, result) = meddled(|root| {
+            fs::create_dir_all(root.join("etc")).unwrap();
+            make(&root.join("etc/passwd"));
+        });
+        let message = format!("{:#}", result.unwrap_err());
+        assert!(message.contains("/etc/passwd") && message.contains(expected), "{message}");
     }
 }
