@@ -32,6 +32,8 @@ pub struct Job {
     pub name: String,
     /// `arg[2]` and on; those that are numbers are numbers in Lua.
     pub args: Vec<String>,
+    /// The global `RPM_INSTALL_PREFIX`: where a relocatable package is; empty for others.
+    pub prefixes: Vec<String>,
     /// What `rpm.expand` knows.
     pub macros: Macros,
 }
@@ -135,6 +137,9 @@ fn run(job: Job, body: &[u8]) -> mlua::Result<()> {
         }
     }
     globals.set("arg", arg)?;
+    if !job.prefixes.is_empty() {
+        globals.set("RPM_INSTALL_PREFIX", job.prefixes)?;
+    }
     globals.set("posix", posix::library(&lua)?)?;
     globals.set("rpm", system::library(&lua, job.macros)?)?;
     globals.get::<Table>("os")?.set("exit", posix::exit(&lua)?)?;

@@ -3,16 +3,20 @@
 //! ```text
 //! .rpm files ── headers ──▶ order ──▶ payloads unpacked and verified, in parallel ──▶ staging
 //!                                                                                     │
-//! %pretrans ─▶ fates of files ─▶ each install: %pre, files by rename, %post, triggers ◀┘
+//! %pretrans ─▶ fates of files ─▶ %preuntrans                                          │
+//!                                each install: %pre, files by rename, %post, triggers ◀┘
 //!                                each erase: %preun, files, %postun, triggers
-//!                                %posttrans, transaction file triggers ─▶ rpmdb
+//!                                %posttrans, %postuntrans, transaction file triggers ─▶ rpmdb
 //! ```
 //!
 //! Nothing is touched before every payload is unpacked and verified. After that a failure leaves a rootfs
 //! half done, which the caller throws away: strata composes on an overlay.
 //!
-//! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error.
-//! Differences in what is written: none intended but times; the tests compare with rpm itself.
+//! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error; one that ends
+//! well but complains of what it could not do is warned of.
+//! Differences in what is written: none intended but times; the tests compare with rpm itself. Signatures of
+//! files (IMA, fs-verity) go into the rpmdb with the header, not into `security.ima`, as with rpm without its
+//! `ima` and `fsverity` plugins: images can't carry them past the tools that unpack images.
 
 mod caps;
 mod fate;
@@ -39,7 +43,7 @@ use rustix::fs::FileType;
 use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
 use self::order::{Direction, order};
 use self::trigger::Priority;
-use crate::package::header::{FileEntry, Header, InstallTags, Phase, Scriptlet, Trigger};
+use crate::package::header::{FileEntry, Header, HeaderDependency, InstallTags, Phase, Scriptlet, Trigger};
 use crate::package::{Arch, Nevra};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
@@ -78,10 +82,10 @@ pub trait ScriptRunner {
 }
 
 /// One run of a scriptlet or of a trigger's script.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ScriptCall<'a> {
-    /// The package it belongs to.
-    pub package: &'a Nevra,
+    /// The header of the package it belongs to.
+    pub header: &'a Header,
     /// When it runs.
     pub phase: Phase,
     /// What runs.
@@ -90,6 +94,13 @@ pub struct ScriptCall<'a> {
     pub args: Vec<String>,
     /// Standard input: the paths that fired a file trigger, one a line.
     pub stdin: Vec<u8>,
+}
+
+impl ScriptCall<'_> {
+    /// The package it belongs to.
+    pub fn package(&self) -> &Nevra {
+        self.header.nevra()
+    }
 }
 
 /// What a transaction did.
@@ -101,8 +112,6 @@ pub struct Report {
     pub erased: Vec<Nevra>,
     /// Installed size of the packages installed, in bytes, hard links counted once.
     pub bytes: u64,
-    /// What rpm would have warned of.
-    pub warnings: Vec<String>,
     /// Scriptlets in the order they ran.
     pub scripts: Vec<ScriptRun>,
 }
@@ -127,6 +136,7 @@ pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress)
     run.stage()?;
     run.pretrans()?;
     run.decide_fates()?;
+    run.preuntrans()?;
     run.trans_un()?;
     progress.start("installing packages", run.installs.len() as u64, Unit::Items);
     for package in run.installs.clone() {
@@ -289,6 +299,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// %preuntrans, which rpm has since 4.19. One that is replaced is counted, for what replaces it will be
+    /// there (rpm: `lib/psm.c`, `rpmpsmNew`).
+    fn preuntrans(&mut self) -> Result<()> {
+        for package in self.erases.clone() {
+            if self.packages[package].header.scriptlet(Phase::Preuntrans)?.is_some() {
+                let replaced = self.replacement(self.installs.iter().map(|&new| (package, new)))?;
+                let count = if replaced { Count::Present } else { Count::Going };
+                self.script(Phase::Preuntrans, package, count)?;
+            }
+        }
+        Ok(())
+    }
+
     fn decide_fates(&mut self) -> Result<()> {
         let wanted = Wanted { docs: self.tx.docs, langs: self.tx.langs };
         let Fates { files, restated } =
@@ -330,12 +353,7 @@ impl<'a> Run<'a> {
 
     fn place(&mut self, package: usize) -> Result<()> {
         let staging = staging(self.tx, package);
-        let (warnings, progress) = (&mut self.report.warnings, self.progress);
-        let mut warn = |message: String| {
-            progress.warn(&message);
-            warnings.push(message);
-        };
-        place::install(&self.rootfs, &self.packages[package], &self.fates[package], &staging, &mut warn)?;
+        place::install(&self.rootfs, &self.packages[package], &self.fates[package], &staging, self.progress)?;
         std::fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
     }
 
@@ -347,7 +365,7 @@ impl<'a> Run<'a> {
         self.script(Phase::Preun, package, Count::Going)?;
         self.own_file_triggers(Phase::FileTriggerUn, package, Priority::Low)?;
         self.others_file_triggers(Phase::FileTriggerUn, package, Priority::Low)?;
-        self.unplace(package)?;
+        place::erase(&self.rootfs, &self.packages[package], &self.fates[package], self.progress)?;
         self.others_file_triggers(Phase::FileTriggerPostun, package, Priority::High)?;
         self.script(Phase::Postun, package, Count::Going)?;
         self.others_triggers(Phase::TriggerPostun, package, Count::Going)?;
@@ -358,34 +376,32 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn unplace(&mut self, package: usize) -> Result<()> {
-        let (warnings, progress) = (&mut self.report.warnings, self.progress);
-        let mut warn = |message: String| {
-            progress.warn(&message);
-            warnings.push(message);
-        };
-        place::erase(&self.rootfs, &self.packages[package], &self.fates[package], &mut warn)
-    }
-
     fn posttrans(&mut self) -> Result<()> {
         let installs = self.installs.clone();
         for &package in &installs {
-            let count = if self.replaces(package)? { Count::Coming } else { Count::Present };
+            let replaces = self.replacement(self.erases.iter().map(|&old| (old, package)))?;
+            let count = if replaces { Count::Coming } else { Count::Present };
             self.script(Phase::Posttrans, package, count)?;
+        }
+        for package in self.erases.clone() {
+            self.script(Phase::Postuntrans, package, Count::Present)?;
         }
         self.others_trans_triggers(Phase::TransFileTriggerIn, &installs)?;
         self.run_trans_postun()?;
         installs.into_iter().try_for_each(|p| self.own_trans_triggers(Phase::TransFileTriggerIn, p))
     }
 
-    /// Whether an erased package went for this one: an older version, or one it obsoletes.
-    fn replaces(&self, package: usize) -> Result<bool> {
-        let new = &self.packages[package];
-        let obsoletes = new.header.obsoletes()?;
-        Ok(self.erases.iter().map(|&p| self.packages[p].nevra()).any(|old| {
-            old.name == new.nevra().name
-                || obsoletes.iter().any(|o| satisfy::satisfies(&satisfy::identity(old), &o.dependency))
-        }))
+    /// Whether, in any of the `pairs`, the first package goes for the second: it is another version of it, or
+    /// obsoleted by it.
+    fn replacement(&self, pairs: impl Iterator<Item = (usize, usize)>) -> Result<bool> {
+        for (old, new) in pairs {
+            let (old, new) = (self.packages[old].nevra(), &self.packages[new]);
+            let obsoletes = |o: &HeaderDependency| satisfy::satisfies(&satisfy::identity(old), &o.dependency);
+            if old.name == new.nevra().name || new.header.obsoletes()?.iter().any(obsoletes) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes all changes to the rpmdb at once.
@@ -456,13 +472,17 @@ impl<'a> Run<'a> {
         args: &[usize],
         stdin: Vec<u8>,
     ) -> Result<()> {
-        let package = self.packages[package].nevra().clone();
+        let header = &self.packages[package].header;
+        let package = header.nevra().clone();
         let args: Vec<String> = args.iter().map(usize::to_string).collect();
         tracing::debug!(%package, ?phase, ?args, "running a scriptlet");
-        let call = ScriptCall { package: &package, phase, script, args, stdin };
+        let call = ScriptCall { header, phase, script, args, stdin };
         let outcome = self.runner.run(&call)?;
         if outcome.status != 0 {
             return Err(script::describe_failure(&call, &outcome));
+        }
+        if let Some(complaint) = script::complaint(&call, &outcome) {
+            self.progress.warn(&complaint);
         }
         self.report.scripts.push(ScriptRun { package, phase, duration: outcome.duration });
         Ok(())

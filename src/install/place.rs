@@ -18,6 +18,7 @@ use super::payload::mtime;
 use super::{Package, caps, file_type, has};
 use crate::error::HintExt;
 use crate::package::header::FileEntry;
+use crate::progress::Progress;
 use crate::rootfs::{Rootfs, split};
 
 /// Installs the files of `package`, whose payload was unpacked into `staging`.
@@ -26,11 +27,11 @@ pub(super) fn install(
     package: &Package,
     fates: &[Fate],
     staging: &Path,
-    warn: &mut dyn FnMut(String),
+    progress: &dyn Progress,
 ) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let staging = fs::open(staging, flags, Mode::empty()).context("opening the staging directory")?;
-    let mut placer = Placer { rootfs, staging, owners: Owners::read(rootfs)?, parent: None, warn };
+    let mut placer = Placer { rootfs, staging, owners: Owners::read(rootfs)?, parent: None, progress };
     for (file, fate) in package.files.iter().zip(fates).filter(|(f, _)| !has(f, FileFlags::GHOST)) {
         placer
             .place(file, *fate)
@@ -45,10 +46,10 @@ pub(super) fn erase(
     rootfs: &Rootfs,
     package: &Package,
     fates: &[Fate],
-    warn: &mut dyn FnMut(String),
+    progress: &dyn Progress,
 ) -> Result<()> {
     for (file, fate) in package.files.iter().zip(fates).rev() {
-        remove(rootfs, file, *fate, warn)
+        remove(rootfs, file, *fate, progress)
             .with_context(|| format!("removing {} of {}", file.path, package.nevra()))?;
     }
     Ok(())
@@ -60,7 +61,7 @@ struct Placer<'a> {
     owners: Owners,
     /// The directory of the file before: files come sorted.
     parent: Option<(String, OwnedFd)>,
-    warn: &'a mut dyn FnMut(String),
+    progress: &'a dyn Progress,
 }
 
 impl Placer<'_> {
@@ -73,7 +74,7 @@ impl Placer<'_> {
             Fate::Skip | Fate::Exclude(_) | Fate::Erase => return Ok(()),
         };
         let access = self.owners.access(file, |kind, name| {
-            (self.warn)(format!("{}: {kind} {name} does not exist, root owns it instead", file.path));
+            self.progress.warn(&format!("{}: {kind} {name} does not exist, root owns it instead", file.path));
         });
         let (directory, name) = split(&file.path)?;
         if self.parent.as_ref().is_none_or(|(path, _)| path != directory) {
@@ -87,7 +88,7 @@ impl Placer<'_> {
         self.finish(file, &staged, access)?;
         let target = match suffix {
             Some(".rpmnew") => {
-                (self.warn)(format!(
+                self.progress.warn(&format!(
                     "{} is kept as it was modified, the new one is beside it as .rpmnew",
                     file.path
                 ));
@@ -95,7 +96,7 @@ impl Placer<'_> {
             }
             Some(suffix) => {
                 set_aside(parent, name, suffix)?;
-                (self.warn)(format!("{} was modified and is saved as {suffix}", file.path));
+                self.progress.warn(&format!("{} was modified and is saved as {suffix}", file.path));
                 name.to_owned()
             }
             None => name.to_owned(),
@@ -196,7 +197,7 @@ fn set_aside(parent: &OwnedFd, name: &str, suffix: &str) -> Result<()> {
     }
 }
 
-fn remove(rootfs: &Rootfs, file: &FileEntry, fate: Fate, warn: &mut dyn FnMut(String)) -> Result<()> {
+fn remove(rootfs: &Rootfs, file: &FileEntry, fate: Fate, progress: &dyn Progress) -> Result<()> {
     if !matches!(fate, Fate::Erase | Fate::Save) {
         return Ok(());
     }
@@ -205,7 +206,7 @@ fn remove(rootfs: &Rootfs, file: &FileEntry, fate: Fate, warn: &mut dyn FnMut(St
     if fate == Fate::Save {
         if !has(file, FileFlags::GHOST) {
             set_aside(&parent, name, ".rpmsave")?;
-            warn(format!("{} was modified and is saved as .rpmsave", file.path));
+            progress.warn(&format!("{} was modified and is saved as .rpmsave", file.path));
         }
         return Ok(());
     }

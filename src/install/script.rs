@@ -8,8 +8,7 @@ use super::lua::{Interpreter, Job};
 use super::macros::Macros;
 use super::{ScriptCall, ScriptRunner};
 use crate::error::HintExt;
-use crate::package::Nevra;
-use crate::package::header::Phase;
+use crate::package::header::{Header, Phase};
 use crate::sandbox::{self, Outcome, Sandbox};
 
 /// The interpreter that rpm has built in.
@@ -36,7 +35,7 @@ impl Runner {
     fn body(&self, call: &ScriptCall) -> Result<Option<String>> {
         let Some(body) = call.script.body.clone() else { return Ok(None) };
         let body = if call.script.flags & EXPAND != 0 { self.macros.expand(&body)? } else { body };
-        Ok(Some(if call.script.flags & QFORMAT != 0 { query_format(&body, call.package)? } else { body }))
+        Ok(Some(if call.script.flags & QFORMAT != 0 { query_format(&body, call.header)? } else { body }))
     }
 
     fn command(&self, call: &ScriptCall) -> Result<sandbox::Command> {
@@ -44,7 +43,12 @@ impl Runner {
         let body = self.body(call)?;
         if interpreter.first().is_some_and(|program| program == LUA) {
             let args = interpreter[1..].iter().chain(&call.args).cloned().collect();
-            let job = Job { name: name(call), args, macros: self.macros.clone() };
+            let job = Job {
+                name: name(call),
+                args,
+                prefixes: call.header.prefixes().to_vec(),
+                macros: self.macros.clone(),
+            };
             return self.lua.command(&job, &body.unwrap_or_default(), call.stdin.clone());
         }
         if interpreter.is_empty() {
@@ -56,7 +60,8 @@ impl Runner {
             argv.extend(call.args.iter().cloned());
         }
         let script = body.map(|body| (interpreter.len(), body));
-        Ok(sandbox::Command { argv, stdin: call.stdin.clone(), script, ..Default::default() })
+        let env = prefix_variables(call.header.prefixes());
+        Ok(sandbox::Command { argv, env, stdin: call.stdin.clone(), script, ..Default::default() })
     }
 }
 
@@ -69,7 +74,14 @@ impl ScriptRunner for Runner {
 
 /// `%post(bash-5.1.8-9.el9.x86_64)`, as rpm calls it.
 fn name(call: &ScriptCall) -> String {
-    format!("{}({})", spec_name(call.phase), call.package)
+    format!("{}({})", spec_name(call.phase), call.package())
+}
+
+/// What a relocatable package's scripts find their directories by (rpm: `lib/rpmscript.c`, `doScriptExec`).
+fn prefix_variables(prefixes: &[String]) -> Vec<(String, String)> {
+    let first = prefixes.first().map(|prefix| ("RPM_INSTALL_PREFIX".to_owned(), prefix.clone()));
+    let numbered = prefixes.iter().enumerate().map(|(n, p)| (format!("RPM_INSTALL_PREFIX{n}"), p.clone()));
+    first.into_iter().chain(numbered).collect()
 }
 
 /// The phase as a spec file spells it.
@@ -98,14 +110,12 @@ fn spec_name(phase: Phase) -> &'static str {
 
 /// The error of a script that failed: which, how, and the end of what it said.
 pub fn describe_failure(call: &ScriptCall, outcome: &Outcome) -> anyhow::Error {
-    const LINES: usize = 20;
     let how = match outcome.status {
         status @ 129.. => format!("was killed by signal {}", status - 128),
         status => format!("failed with status {status}"),
     };
-    let lines: Vec<&str> = outcome.output.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LINES)..];
-    let said = if last.is_empty() { "it wrote nothing".to_owned() } else { last.join("\n") };
+    let said = end(&outcome.output);
+    let said = if said.is_empty() { "it wrote nothing".to_owned() } else { said };
     let message = format!("{} {how}", name(call));
     let said: Result<()> = Err(anyhow!(said));
     let described = if matches!(outcome.status, 126 | 127) {
@@ -120,8 +130,39 @@ pub fn describe_failure(call: &ScriptCall, outcome: &Outcome) -> anyhow::Error {
     described.expect_err("made of an error")
 }
 
-/// Replaces `%{TAG}`, as `rpm --qf` does, for the tags that name the package.
-fn query_format(text: &str, package: &Nevra) -> Result<String> {
+/// The last lines of a script's output, without the control characters that would act on a terminal.
+fn end(output: &str) -> String {
+    const LINES: usize = 20;
+    const LENGTH: usize = 400;
+    let lines: Vec<&str> = output.lines().collect();
+    let shown = lines[lines.len().saturating_sub(LINES)..].iter().map(|line| {
+        let skipped = line.chars().count().saturating_sub(LENGTH);
+        let harmless = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+        line.chars().skip(skipped).map(harmless).collect::<String>()
+    });
+    shown.collect::<Vec<_>>().join("\n")
+}
+
+/// A warning if a script that ended well says that something failed. Many ignore it (`useradd ... || :`), and
+/// what is missing shows up on a node, long after the build.
+pub fn complaint(call: &ScriptCall, outcome: &Outcome) -> Option<String> {
+    /// Of shadow-utils, of the C library, of shells, and of the kernel's refusals.
+    const SIGNS: [&str; 6] = [
+        "cannot lock",
+        "does not exist",
+        "command not found",
+        ": not found",
+        "Permission denied",
+        "Operation not permitted",
+    ];
+    let said = end(&outcome.output);
+    let line = said.lines().find(|line| SIGNS.iter().any(|sign| line.contains(sign)))?;
+    Some(format!("{} ended well, but says: {line}", name(call)))
+}
+
+/// Replaces `%{TAG}`, as `rpm --qf` does, for tags that hold one value.
+fn query_format(text: &str, header: &Header) -> Result<String> {
+    let package = header.nevra();
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('%') {
@@ -142,6 +183,15 @@ fn query_format(text: &str, package: &Nevra) -> Result<String> {
                 "NEVRA" => out.push_str(&package.to_string()),
                 "NVRA" => out
                     .push_str(&format!("{}-{}-{}.{}", package.name, evr.version, evr.release, package.arch)),
+                "SUMMARY" => out.push_str(&header.summary()?),
+                "LICENSE" => out.push_str(&header.license()?),
+                "VENDOR" => out.push_str(header.vendor()?.as_deref().unwrap_or("(none)")),
+                "SOURCERPM" => out.push_str(header.source()),
+                "SIZE" | "LONGSIZE" => out.push_str(&header.size()?.to_string()),
+                "BUILDTIME" => out.push_str(&header.build_time()?.to_string()),
+                "INSTPREFIXES" => {
+                    out.push_str(header.prefixes().first().map_or("(none)", String::as_str));
+                }
                 _ => bail!("the script asks for the header's %{{{tag}}}, which strata does not fill in"),
             }
             rest = after;
@@ -159,24 +209,32 @@ mod tests {
 
     use super::*;
     use crate::error::Hint;
-    use crate::package::Evr;
     use crate::package::header::Scriptlet;
 
-    fn package() -> Nevra {
-        Nevra { name: "foo".into(), evr: Evr::new(2, "1.5", "3.el9"), arch: "x86_64".into() }
+    fn package() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut builder = rpm::PackageBuilder::new("foo", "1.5", "MIT", "x86_64", "a summary");
+        builder.epoch(2).release("3.el9").vendor("us");
+        builder.build().unwrap().write(&mut file.as_file()).unwrap();
+        file
     }
 
-    fn failure(status: i32, output: &str) -> anyhow::Error {
-        let package = package();
+    /// What `describe` says of a script's end.
+    fn of<T>(status: i32, output: &str, describe: impl Fn(&ScriptCall, &Outcome) -> T) -> T {
+        let header = Header::open(package().path()).unwrap();
         let script = Scriptlet { interpreter: vec!["/bin/sh".into()], body: Some(String::new()), flags: 0 };
         let call = ScriptCall {
-            package: &package,
+            header: &header,
             phase: Phase::Posttrans,
             script: &script,
             args: vec![],
             stdin: vec![],
         };
-        describe_failure(&call, &Outcome { status, output: output.into(), duration: Duration::ZERO })
+        describe(&call, &Outcome { status, output: output.into(), duration: Duration::ZERO })
+    }
+
+    fn failure(status: i32, output: &str) -> anyhow::Error {
+        of(status, output, describe_failure)
     }
 
     #[test]
@@ -193,11 +251,37 @@ mod tests {
     }
 
     #[test]
-    fn query_formats_name_the_package() {
-        let format = |text| query_format(text, &package());
-        assert_eq!(format("%{NAME} %{version} %{RELEASE} %{EPOCH} 100%%").unwrap(), "foo 1.5 3.el9 2 100%");
-        assert_eq!(format("%{nevra} %{NVRA}").unwrap(), "foo-2:1.5-3.el9.x86_64 foo-1.5-3.el9.x86_64");
-        for text in ["%{SUMMARY}", "%d", "%{NAME", "%"] {
+    fn output_is_bounded_and_harmless() {
+        let long = format!("{}the end\n\u{1b}[2Jclear\tx\r\n", "x".repeat(60_000));
+        let said = failure(1, &long).root_cause().to_string();
+        assert!(said.len() < 1000 && said.ends_with("xthe end\n\u{fffd}[2Jclear\tx"), "{said}");
+    }
+
+    #[test]
+    fn complaints_of_scripts_that_end_well() {
+        let said = of(0, "all is well\nuseradd: cannot lock /etc/passwd; try again later.\n", complaint);
+        let name = "%posttrans(foo-2:1.5-3.el9.x86_64)";
+        let expected = "ended well, but says: useradd: cannot lock /etc/passwd; try again later.";
+        assert_eq!(said, Some(format!("{name} {expected}")));
+        assert_eq!(of(0, "all is well\n", complaint), None);
+    }
+
+    #[test]
+    fn query_formats_equal_rpms() {
+        let file = package();
+        let header = Header::open(file.path()).unwrap();
+        let format = |text| query_format(text, &header);
+        for text in [
+            "%{NAME} %{version} %{RELEASE} %{EPOCH} 100%%",
+            "%{nevra} %{NVRA} %{EVR} %{ARCH}",
+            "%{SUMMARY}, %{LICENSE}, %{VENDOR}, %{SIZE}, %{BUILDTIME}, %{INSTPREFIXES}",
+        ] {
+            let mut rpm = std::process::Command::new("rpm");
+            rpm.args(["-qp", "--nosignature", "--qf", text]).arg(file.path());
+            let output = rpm.output().expect("rpm is installed");
+            assert_eq!(format(text).unwrap(), String::from_utf8(output.stdout).unwrap(), "{text}");
+        }
+        for text in ["%{FILENAMES}", "%d", "%{NAME", "%"] {
             assert!(format(text).is_err(), "{text}");
         }
     }

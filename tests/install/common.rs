@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use strata::install::{Report, ScriptCall, ScriptRunner, Transaction, run};
 use strata::package::header::Header;
 use strata::package::{Arch, Nevra};
-use strata::progress::Silent;
+use strata::progress::{Progress, Unit};
 use strata::sandbox::Outcome;
 
 pub const RPMDB: &str = "/usr/lib/sysimage/rpm";
@@ -34,6 +34,26 @@ pub struct Rig {
     pub theirs: PathBuf,
     pub docs: bool,
     pub langs: Option<Vec<String>>,
+    pub warnings: Warnings,
+}
+
+/// What strata warned of.
+#[derive(Default)]
+pub struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+}
+
+impl Progress for Warnings {
+    fn start(&self, _: &str, _: u64, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn finish(&self, _: &str) {}
+    fn warn(&self, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
 }
 
 impl Rig {
@@ -43,7 +63,7 @@ impl Rig {
         for sub in ["ours", "theirs", "stage"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
-        Self { dir, ours, theirs, docs: true, langs: None }
+        Self { dir, ours, theirs, docs: true, langs: None, warnings: Warnings::default() }
     }
 
     /// Does the same in both roots.
@@ -73,7 +93,7 @@ impl Rig {
             langs: self.langs.as_deref(),
             arch: Arch::host().unwrap(),
         };
-        run(&tx, runner, &Silent)
+        run(&tx, runner, &self.warnings)
     }
 
     /// rpm on its root, with nothing of the machine's configuration that matters here.
@@ -135,7 +155,7 @@ impl Recorder {
 impl ScriptRunner for Recorder {
     fn run(&self, call: &ScriptCall) -> anyhow::Result<Outcome> {
         let paths = String::from_utf8(call.stdin.clone()).unwrap().replace('\n', " ");
-        let line = format!("{:?} {} {} {paths}", call.phase, call.package.name, call.args.join(" "));
+        let line = format!("{:?} {} {} {paths}", call.phase, call.package().name, call.args.join(" "));
         self.calls.lock().unwrap().push(line.trim_end().to_owned());
         Ok(Outcome { status: 0, output: String::new(), duration: Duration::ZERO })
     }

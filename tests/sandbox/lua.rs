@@ -10,7 +10,6 @@ use strata::install::macros::Macros;
 use strata::install::script::Runner;
 use strata::install::{ScriptCall, ScriptRunner};
 use strata::package::header::{Header, Phase, Scriptlet};
-use strata::package::{Evr, Nevra};
 use strata::sandbox::{Outcome, Sandbox};
 
 use crate::Check;
@@ -94,7 +93,8 @@ fn lua_functions_equal_rpms() {
             assert!(output.status.success(), "{call}\n{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
         };
-        let job = serde_json::json!({ "name": "test", "args": [], "macros": Macros::default() });
+        let job =
+            serde_json::json!({ "name": "test", "args": [], "prefixes": [], "macros": Macros::default() });
         let script = |path: &Path| path.to_str().unwrap().to_owned();
         let ours = output(&strata(), &|path| vec!["__lua".into(), job.to_string(), script(path)]);
         let rpms = output(Path::new("rpm"), &|path| {
@@ -142,6 +142,7 @@ posix.symlink("new", "/usr/share/old")
         "%pre",
         "/bin/sh",
         r#"
+echo "$RPM_INSTALL_PREFIX $RPM_INSTALL_PREFIX0 $RPM_INSTALL_PREFIX1" > /etc/sh-prefixes
 if [ $1 -gt 1 ]; then echo upgrade > /etc/pre; else echo "fresh $#" > /etc/pre; fi
 mkdir -p -m 2750 /usr/state
 chown ada:wheel /usr/state
@@ -209,13 +210,16 @@ end
 os.execute("umask > /etc/umask")
 local st = posix.stat("/etc/passwd", "mode")
 posix.symlink(st, "/etc/mode")
+local f = io.open("/etc/prefixes", "a")
+f:write(RPM_INSTALL_PREFIX[1], RPM_INSTALL_PREFIX[2], #RPM_INSTALL_PREFIX, "\n")
+f:close()
 "#,
     ),
 ];
 
 /// What the scriptlets find.
 fn prepare(fixture: &Fixture) {
-    fixture.sh("mkdir -p /usr/share/old /usr/share/old.rpmmoved/x /usr/lib/i686 /var/lib/rpm
+    fixture.sh("mkdir -p /opt/one /usr/share/old /usr/share/old.rpmmoved/x /usr/lib/i686 /var/lib/rpm
         echo a > /usr/share/old/a; touch /usr/lib/i686/libc.so /etc/group.rpmnew
         echo /usr/lib/mine > /etc/ld.so.conf; chmod 600 /etc/ld.so.conf; echo /bin/zsh > /etc/shells");
 }
@@ -228,13 +232,8 @@ fn scriptlets_do_what_rpms_do() {
     let runner = Runner::new(ours.sandbox.clone(), strata(), Macros::default()).unwrap();
     for &(phase, ..) in SCRIPTLETS {
         let script = header.scriptlet(phase).unwrap().unwrap();
-        let call = ScriptCall {
-            package: header.nevra(),
-            phase,
-            script: &script,
-            args: vec!["1".into()],
-            stdin: vec![],
-        };
+        let call =
+            ScriptCall { header: &header, phase, script: &script, args: vec!["1".into()], stdin: vec![] };
         let outcome = runner.run(&call).unwrap();
         assert_eq!((outcome.status, outcome.output.as_str()), (0, ""), "{phase:?}");
     }
@@ -248,7 +247,8 @@ fn install_with_rpm(fixture: &Fixture) -> PathBuf {
     let top = fixture.scratch("rpmbuild");
     let mut spec = String::from(
         "Name: scripted\nVersion: 1\nRelease: 1\nSummary: s\nLicense: l\nBuildArch: noarch\n\
-         AutoReqProv: no\n%description\nd\n%files\n",
+         Prefix: /opt/one\nPrefix: /opt/two\nAutoReqProv: no\n%description\nd\n\
+         %install\nmkdir -p %{buildroot}/opt/one\n%files\n/opt/one\n",
     );
     for (_, section, interpreter, body) in SCRIPTLETS {
         spec.push_str(&format!("{section} -p {interpreter}{body}\n"));
@@ -299,6 +299,14 @@ fn tree(root: &Path) -> BTreeMap<String, (u32, u32, u32, String)> {
     found
 }
 
+/// The header of a package without files.
+fn foo() -> Header {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut builder = rpm::PackageBuilder::new("foo", "1", "MIT", "noarch", "x");
+    builder.release("2").build().unwrap().write(&mut file.as_file()).unwrap();
+    Header::open(file.path()).unwrap()
+}
+
 fn run(sandbox: &Sandbox, phase: Phase, interpreter: &str, body: &str, args: &[&str]) -> Outcome {
     run_with(sandbox, phase, interpreter, body, args, "", 0)
 }
@@ -312,11 +320,11 @@ fn run_with(
     stdin: &str,
     flags: u32,
 ) -> Outcome {
-    let package = Nevra { name: "foo".into(), evr: Evr::new(0, "1", "2"), arch: "noarch".into() };
+    let header = foo();
     let interpreter = interpreter.split(' ').map(str::to_owned).collect();
     let script = Scriptlet { interpreter, body: Some(body.to_owned()), flags };
     let args = args.iter().map(|&arg| arg.to_owned()).collect();
-    let call = ScriptCall { package: &package, phase, script: &script, args, stdin: stdin.into() };
+    let call = ScriptCall { header: &header, phase, script: &script, args, stdin: stdin.into() };
     Runner::new(sandbox.clone(), strata(), Macros::default()).unwrap().run(&call).unwrap()
 }
 
@@ -409,14 +417,14 @@ fn shell_scriptlets() {
     assert_eq!(run("/bin/sh", "echo %{NAME} %{VERSION}", 2).output, "foo 1\n");
     assert_eq!(run("/usr/bin/python3", "", 0).status, 127);
     // a program without a body gets neither script nor arguments
-    let package = Nevra { name: "foo".into(), evr: Evr::new(0, "1", "2"), arch: "noarch".into() };
+    let header = foo();
     let script = Scriptlet {
         interpreter: vec!["/bin/ls".into(), "/tmp".into(), "/etc/group".into()],
         body: None,
         flags: 0,
     };
     let call = ScriptCall {
-        package: &package,
+        header: &header,
         phase: Phase::Post,
         script: &script,
         args: vec!["1".into()],
