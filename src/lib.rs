@@ -21,6 +21,7 @@
 //! Only [`cli`] prints and chooses exit codes. Parsing, planning, solving, packing and diffing touch no
 //! clock, network or environment: those arrive as arguments.
 
+pub mod accounts;
 pub mod build;
 pub mod cli;
 pub mod configure;

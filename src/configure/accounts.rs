@@ -1,101 +1,13 @@
-//! Users and groups.
+//! Declared users and groups.
 //!
 //! A declared account is written twice: into `/etc/passwd` and `/etc/group`, so that files of this build can
 //! belong to it, and as sysusers.d(5) lines, so that a machine whose `/etc` is older gets it at boot.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, bail};
 
+use crate::accounts::{self, Accounts, Ids};
 use crate::plan::{Group, Layer, User};
 use crate::rootfs::Rootfs;
-
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
-const SHADOW: &str = "/etc/shadow";
-const GSHADOW: &str = "/etc/gshadow";
-
-/// A numeric owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ids {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-}
-
-/// The accounts of a rootfs, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Accounts {
-    users: BTreeMap<String, Ids>,
-    groups: BTreeMap<String, u32>,
-}
-
-impl Accounts {
-    /// Reads `/etc/passwd` and `/etc/group`; malformed lines name nobody.
-    pub fn read(rootfs: &Rootfs) -> Result<Self> {
-        let mut accounts = Self::default();
-        for line in read_text(rootfs, PASSWD)?.lines() {
-            let fields: Vec<&str> = line.split(':').collect();
-            if let [name, _, uid, gid, ..] = fields.as_slice()
-                && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
-            {
-                accounts.users.entry((*name).to_owned()).or_insert(Ids { uid, gid });
-            }
-        }
-        for line in read_text(rootfs, GROUP)?.lines() {
-            let fields: Vec<&str> = line.split(':').collect();
-            if let [name, _, gid, ..] = fields.as_slice()
-                && let Ok(gid) = gid.parse()
-            {
-                accounts.groups.entry((*name).to_owned()).or_insert(gid);
-            }
-        }
-        Ok(accounts)
-    }
-
-    /// The ids of an owner given by names or numbers. Root needs no entry.
-    pub fn ids(&self, user: &str, group: &str) -> Result<Ids> {
-        Ok(Ids { uid: self.uid(user)?, gid: self.gid(group)? })
-    }
-
-    fn uid(&self, user: &str) -> Result<u32> {
-        let known = user.parse().ok().or_else(|| self.users.get(user).map(|ids| ids.uid));
-        known.or((user == "root").then_some(0)).with_context(|| {
-            format!("there is no user `{user}` in the rootfs: declare it with [[user]], or use a number")
-        })
-    }
-
-    fn gid(&self, group: &str) -> Result<u32> {
-        let known = group.parse().ok().or_else(|| self.groups.get(group).copied());
-        known.or((group == "root").then_some(0)).with_context(|| {
-            format!("there is no group `{group}` in the rootfs: declare it with [[group]], or use a number")
-        })
-    }
-
-    /// `uid`, if it is nobody's.
-    fn unused_uid(&self, uid: u32) -> Result<u32> {
-        match self.users.iter().find(|(_, ids)| ids.uid == uid) {
-            Some((other, _)) => bail!("the uid {uid} is that of `{other}`: give another, or none"),
-            None => Ok(uid),
-        }
-    }
-
-    /// `gid`, if it is no group's.
-    fn unused_gid(&self, gid: u32) -> Result<u32> {
-        match self.groups.iter().find(|(_, id)| **id == gid) {
-            Some((other, _)) => bail!("the gid {gid} is that of `{other}`: give another, or none"),
-            None => Ok(gid),
-        }
-    }
-
-    /// The highest id below 1000 that neither a user nor a group has: what `useradd --system` takes
-    /// (shadow: `SYS_UID_MAX`).
-    fn free_id(&self) -> Result<u32> {
-        let taken = |id| self.users.values().any(|u| u.uid == id) || self.groups.values().any(|g| *g == id);
-        (201..1000).rev().find(|id| !taken(*id)).context("all system ids from 201 to 999 are taken")
-    }
-}
 
 /// Makes the groups and users of `layer`.
 pub fn apply(rootfs: &Rootfs, layer: &Layer) -> Result<()> {
@@ -122,110 +34,82 @@ pub fn apply(rootfs: &Rootfs, layer: &Layer) -> Result<()> {
 
 /// Adds a group, or members to one that is there; gives its sysusers.d lines.
 fn add_group(rootfs: &Rootfs, Group { name, gid: wanted, members }: &Group) -> Result<String> {
-    let accounts = Accounts::read(rootfs)?;
+    let mut accounts = Accounts::read(rootfs)?;
     let gid = match (accounts.groups.get(name), *wanted) {
-        (Some(&found), Some(wanted)) if wanted != found => {
-            bail!("the rootfs has it with gid {found}, the manifest wants {wanted}")
+        (Some(found), Some(wanted)) if wanted != found.gid => {
+            bail!("the rootfs has it with gid {}, the manifest wants {wanted}", found.gid)
         }
-        (Some(&found), _) => found,
+        (Some(found), _) => found.gid,
         (None, wanted) => {
-            let gid = wanted.map_or_else(|| accounts.free_id(), |gid| accounts.unused_gid(gid))?;
-            make_group(rootfs, name, gid)?;
+            let gid = wanted.map_or_else(|| accounts.free_id(), |gid| unused_gid(&accounts, gid))?;
+            accounts.add_group(rootfs, name, gid)?;
             gid
         }
     };
-    add_members(rootfs, name, members)?;
+    members.iter().try_for_each(|user| accounts.add_member(rootfs, user, name))?;
     let members = members.iter().map(|user| format!("m {user} {name}\n"));
     Ok(format!("g {name} {gid}\n") + &members.collect::<String>())
 }
 
 /// Adds a user, and a group of its name if it names none; gives its sysusers.d lines.
 fn add_user(rootfs: &Rootfs, user: &User) -> Result<String> {
-    let accounts = Accounts::read(rootfs)?;
+    let mut accounts = Accounts::read(rootfs)?;
     let User { name, uid: wanted, comment, home, shell, .. } = user;
-    if let Some(&Ids { uid, gid }) = accounts.users.get(name) {
-        if wanted.is_some_and(|wanted| wanted != uid) {
-            bail!("the rootfs has it with uid {uid}, the manifest wants {}", wanted.unwrap_or_default());
+    if let Some(accounts::User { ids, .. }) = accounts.users.get(name) {
+        if wanted.is_some_and(|wanted| wanted != ids.uid) {
+            bail!(
+                "the rootfs has it with uid {}, the manifest wants {}",
+                ids.uid,
+                wanted.unwrap_or_default()
+            );
         }
-        return Ok(sysusers_line(user, uid, gid));
+        return Ok(sysusers_line(user, *ids));
     }
-    let uid = wanted.map_or_else(|| accounts.free_id(), |uid| accounts.unused_uid(uid))?;
+    let uid = wanted.map_or_else(|| accounts.free_id(), |uid| unused_uid(&accounts, uid))?;
     let (gid, own_group) = match &user.group {
         Some(group) => (accounts.gid(group)?, String::new()),
-        None => own_group(rootfs, &accounts, name, uid)?,
+        None => own_group(rootfs, &mut accounts, name, uid)?,
     };
-    append(rootfs, PASSWD, &format!("{name}:x:{uid}:{gid}:{comment}:{home}:{shell}\n"))?;
-    if rootfs.lstat(SHADOW)?.is_some() {
-        // `!*`: no password will do (systemd-sysusers writes the same); no date of change, so never expired
-        append(rootfs, SHADOW, &format!("{name}:!*:::::::\n"))?;
-    }
-    Ok(own_group + &sysusers_line(user, uid, gid))
+    let ids = Ids { uid, gid };
+    let (comment, home, shell) = (comment.clone(), home.clone(), shell.clone());
+    accounts.add_user(rootfs, name, accounts::User { ids, comment, home, shell })?;
+    Ok(own_group + &sysusers_line(user, ids))
 }
 
 /// The group that has a user's own name, made if it is not there, with the user's id if no other group has
 /// that; and its sysusers.d line, because a user's line with a numeric group does not make the group.
-fn own_group(rootfs: &Rootfs, accounts: &Accounts, name: &str, uid: u32) -> Result<(u32, String)> {
+fn own_group(rootfs: &Rootfs, accounts: &mut Accounts, name: &str, uid: u32) -> Result<(u32, String)> {
     let gid = match accounts.groups.get(name) {
-        Some(gid) => *gid,
+        Some(group) => group.gid,
         None => {
-            let gid = accounts.unused_gid(uid).or_else(|_| accounts.free_id())?;
-            make_group(rootfs, name, gid)?;
+            let gid = unused_gid(accounts, uid).or_else(|_| accounts.free_id())?;
+            accounts.add_group(rootfs, name, gid)?;
             gid
         }
     };
     Ok((gid, format!("g {name} {gid}\n")))
 }
 
-fn make_group(rootfs: &Rootfs, name: &str, gid: u32) -> Result<()> {
-    append(rootfs, GROUP, &format!("{name}:x:{gid}:\n"))?;
-    match rootfs.lstat(GSHADOW)? {
-        Some(_) => append(rootfs, GSHADOW, &format!("{name}:!*::\n")),
-        None => Ok(()),
+/// `uid`, if it is nobody's.
+fn unused_uid(accounts: &Accounts, uid: u32) -> Result<u32> {
+    match accounts.user_of(uid) {
+        Some(other) => bail!("the uid {uid} is that of `{other}`: give another, or none"),
+        None => Ok(uid),
     }
 }
 
-/// Makes users members of a group; members are the last field of `/etc/group` and `/etc/gshadow`.
-fn add_members(rootfs: &Rootfs, group: &str, members: &[String]) -> Result<()> {
-    for path in [GROUP, GSHADOW] {
-        let Some(old) = rootfs.read(path)? else { continue };
-        let old = String::from_utf8(old).with_context(|| format!("reading {path} in the rootfs"))?;
-        let line = |line: &str| match line.rsplit_once(':') {
-            Some((rest, present)) if line.split(':').next() == Some(group) => {
-                let present: Vec<&str> = present.split(',').filter(|member| !member.is_empty()).collect();
-                let new = members.iter().map(String::as_str).filter(|member| !present.contains(member));
-                let all: Vec<&str> = present.iter().copied().chain(new).collect();
-                format!("{rest}:{}\n", all.join(","))
-            }
-            _ => format!("{line}\n"),
-        };
-        let new: String = old.lines().map(line).collect();
-        if new != old {
-            rootfs.rewrite(path, new.as_bytes())?;
-        }
+/// `gid`, if it is no group's.
+fn unused_gid(accounts: &Accounts, gid: u32) -> Result<u32> {
+    match accounts.group_of(gid) {
+        Some(other) => bail!("the gid {gid} is that of `{other}`: give another, or none"),
+        None => Ok(gid),
     }
-    Ok(())
 }
 
-fn sysusers_line(user: &User, uid: u32, gid: u32) -> String {
+fn sysusers_line(user: &User, Ids { uid, gid }: Ids) -> String {
     let User { name, comment, home, shell, .. } = user;
     let comment = comment.replace('"', "");
     format!("u {name} {uid}:{gid} \"{comment}\" {home} {shell}\n")
-}
-
-/// Appends a line to an account file, which keeps owner and mode.
-fn append(rootfs: &Rootfs, path: &str, line: &str) -> Result<()> {
-    let Some(mut text) = rootfs.read(path)? else {
-        return rootfs.write(path, line.as_bytes(), 0o644);
-    };
-    if !text.is_empty() && !text.ends_with(b"\n") {
-        text.push(b'\n');
-    }
-    text.extend_from_slice(line.as_bytes());
-    rootfs.rewrite(path, &text)
-}
-
-fn read_text(rootfs: &Rootfs, path: &str) -> Result<String> {
-    Ok(rootfs.read(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -236,11 +120,14 @@ mod tests {
 
     use super::*;
 
+    const PASSWD: &str = "/etc/passwd";
+    const GROUP: &str = "/etc/group";
+
     const BASE: [(&str, &str); 4] = [
         (PASSWD, "root:x:0:0:root:/root:/bin/sh\n"),
         (GROUP, "root:x:0:\nwheel:x:10:root\nhuge:x:801:\n"),
-        (SHADOW, "root:*:::::::\n"),
-        (GSHADOW, "root:::\nwheel:::root\nhuge:::\n"),
+        ("/etc/shadow", "root:*:::::::\n"),
+        ("/etc/gshadow", "root:::\nwheel:::root\nhuge:::\n"),
     ];
 
     fn rootfs(dir: &Path) -> Rootfs {
@@ -274,6 +161,10 @@ mod tests {
         let output = Command::new(program).args(args).arg(root).output().unwrap();
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         assert!(output.status.success(), "{program}: {said:?}");
+    }
+
+    fn read_text(rootfs: &Rootfs, path: &str) -> Result<String> {
+        Ok(String::from_utf8(rootfs.read(path)?.unwrap())?)
     }
 
     /// The lines of an account file, members of groups and lines themselves in any order.

@@ -12,9 +12,9 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-pub use accounts::{Accounts, Ids};
 pub use overlay::{OverlayEntry, OverlayKind, overlay_entries};
 
+use crate::accounts::Accounts;
 use crate::error::hinted;
 use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Script, Sourced};
 use crate::progress::{Progress, Unit};
