@@ -44,3 +44,4 @@ pub mod rpmdb;
 pub mod sandbox;
 pub mod stamp;
 pub mod store;
+pub mod sysusers;

@@ -12,6 +12,8 @@
 //! Nothing is touched before every payload is unpacked and verified. After that a failure leaves a rootfs
 //! half done, which the caller throws away: strata composes on an overlay.
 //!
+//! Users and groups that a package declares in its provides exist before its %pre, as with rpm 4.19.
+//!
 //! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error; one that ends
 //! well but complains of what it could not do is warned of.
 //! Differences in what is written: none intended but times; the tests compare with rpm itself. Signatures of
@@ -28,6 +30,7 @@ mod payload;
 mod place;
 mod satisfy;
 pub mod script;
+mod sysusers;
 mod trigger;
 
 use std::cmp::Reverse;
@@ -335,6 +338,9 @@ impl<'a> Run<'a> {
     }
 
     fn install(&mut self, package: usize) -> Result<()> {
+        let header = &self.packages[package].header;
+        sysusers::make(&self.rootfs, header)
+            .with_context(|| format!("making the users and groups of {}", header.nevra()))?;
         self.others_triggers(Phase::TriggerPrein, package, Count::Present)?;
         self.own_triggers(Phase::TriggerPrein, package, Count::Present)?;
         self.script(Phase::Pre, package, Count::Coming)?;

@@ -5,3 +5,4 @@ mod corpus;
 mod features;
 mod hostile;
 mod order;
+mod sysusers;
