@@ -12,13 +12,19 @@ const GHOST: u32 = 1 << 6;
 
 /// The paths of the installed packages. Looked up, never iterated.
 pub struct Files {
-    sources: Vec<String>,
+    packages: Vec<Package>,
     paths: HashMap<String, Owner>,
 }
 
+/// Names, without version.
+struct Package {
+    name: String,
+    source: String,
+}
+
 struct Owner {
-    /// Index into `sources`.
-    source: u32,
+    /// Index into `packages`.
+    package: u32,
     /// Time in the header of a regular file, UTC seconds.
     mtime: Option<u32>,
     ghost: bool,
@@ -27,14 +33,15 @@ struct Owner {
 impl Files {
     /// Collects the files of `packages`.
     pub fn of<'a>(packages: impl Iterator<Item = &'a Header>) -> Result<Self> {
-        let mut files = Self { sources: Vec::new(), paths: HashMap::new() };
+        let mut files = Self { packages: Vec::new(), paths: HashMap::new() };
         for header in packages {
-            let source = files.sources.len() as u32;
-            files.sources.push(source_name(header.source()).to_owned());
+            let package = files.packages.len() as u32;
+            let (name, source) = (header.nevra().name.clone(), source_name(header.source()).to_owned());
+            files.packages.push(Package { name, source });
             for file in header.files()? {
                 let regular = file.mode & libc::S_IFMT == libc::S_IFREG;
                 let owner =
-                    Owner { source, mtime: regular.then_some(file.mtime), ghost: file.flags & GHOST != 0 };
+                    Owner { package, mtime: regular.then_some(file.mtime), ghost: file.flags & GHOST != 0 };
                 files.paths.insert(file.path, owner);
             }
         }
@@ -46,10 +53,26 @@ impl Files {
         self.paths.get(path).is_some_and(|owner| !owner.ghost)
     }
 
+    /// The name of the package that has this absolute path, be it a ghost.
+    pub fn package_of(&self, path: &str) -> Option<&str> {
+        Some(&self.package(self.paths.get(path)?)?.name)
+    }
+
+    /// The name of the package that has this absolute path or the nearest directory above. The package of the
+    /// top level, which everybody uses, says nothing.
+    pub fn near(&self, path: &str) -> Option<&str> {
+        let found = Path::new(path).ancestors().find_map(|path| self.package_of(path.to_str()?))?;
+        let exact = self.paths.contains_key(path);
+        (exact || Some(found) != self.package_of("/var")).then_some(found)
+    }
+
+    fn package(&self, owner: &Owner) -> Option<&Package> {
+        self.packages.get(owner.package as usize)
+    }
+
     /// The source package, without version, of a path relative to the root.
     pub fn source_of(&self, path: &Path) -> Option<&str> {
-        let owner = self.paths.get(&absolute(path)?)?;
-        self.sources.get(owner.source as usize).map(String::as_str)
+        Some(&self.package(self.paths.get(&absolute(path)?)?)?.source)
     }
 
     /// The time a path relative to the root has in its package's header, UTC seconds.

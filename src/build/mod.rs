@@ -4,11 +4,12 @@
 //! are installed on the extracted files of the layers below, configured, stamped, cleaned, and what that
 //! changed becomes the image's own blobs.
 
-mod clean;
 mod files;
 pub mod inputs;
 pub mod labels;
+pub mod rules;
 mod tree;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,9 @@ use serde::Serialize;
 use self::files::Files;
 use self::inputs::Given;
 use self::labels::Identity;
+use self::rules::Repair;
 use self::tree::WorkTree;
+use self::witness::Witness;
 use crate::configure;
 use crate::diff;
 use crate::digest::Digest;
@@ -91,6 +94,8 @@ pub struct Built {
     pub blobs: usize,
     /// Size of the layer's own blobs in bytes.
     pub size: u64,
+    /// What the image rules repaired; empty when the image was there before.
+    pub repairs: Vec<Repair>,
 }
 
 impl Built {
@@ -199,8 +204,8 @@ impl Build<'_> {
         let found = self.find(&job)?;
         let reused = found.is_some();
         tracing::info!(layer = layer.name, inputs = %job.inputs, reused, "looked for an image of these inputs");
-        let image = match found {
-            Some(image) => image,
+        let (image, repairs) = match found {
+            Some(image) => (image, Vec::new()),
             None => self.make(&job, progress)?,
         };
         self.name(layer, &image, job.version)?;
@@ -208,6 +213,7 @@ impl Build<'_> {
         let built = Built {
             reference: format!("{}:{}", self.reference(layer), job.version),
             reused,
+            repairs,
             ..self.built(layer, &image, below, job.version, job.packages.len())
         };
         let Job { inputs: key, version, locks, .. } = job;
@@ -249,6 +255,7 @@ impl Build<'_> {
             packages,
             blobs: own.len(),
             size: own.iter().sum(),
+            repairs: Vec::new(),
         }
     }
 
@@ -355,7 +362,7 @@ impl Build<'_> {
         Ok(images)
     }
 
-    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<Image> {
+    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Vec<Repair>)> {
         self.fetch(job, progress)?;
         let below = match job.below {
             Some(step) => self.tree(step, progress)?,
@@ -374,7 +381,7 @@ impl Build<'_> {
         tree.unmount()?;
         let image = self.pack(job, &tree, &composed, progress)?;
         tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
-        Ok(image)
+        Ok((image, composed.repairs))
     }
 
     fn fetch(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<()> {
@@ -414,16 +421,23 @@ impl Build<'_> {
         let mut macros = Macros::default();
         macros.define("_dbpath", &plan.stream.rpmdb);
         let runner = Runner::new(sandbox.clone(), self.request.executable.clone(), macros)?;
-        install::run(&transaction, &runner, progress)?;
-
         let rootfs = Rootfs::open(&root)?;
+        let witness = Witness::new(&runner, &rootfs);
+        install::run(&transaction, &witness, progress)?;
+        let made = witness.made();
+
         let files = self.files(job, &rootfs)?;
         configure::apply(&rootfs, job.layer, job.depth(), &sandbox, progress)?;
         let os_name = self.stamp(job, &rootfs)?;
-        clean::clean(&rootfs, &|path| files.is_packaged(path))?;
+        let (layer, rpmdb) = (job.layer.name.as_str(), plan.stream.rpmdb.as_str());
+        let repairs =
+            rules::apply(&rules::Composed { rootfs: &rootfs, layer, rpmdb, files: &files, made: &made })?;
+        for repair in repairs.iter().filter(|repair| repair.is_loss()) {
+            progress.warn(&repair.to_string());
+        }
         let pkglist = job.packages.to_json();
         rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
-        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist) })
+        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), repairs })
     }
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
@@ -513,6 +527,7 @@ struct Composed {
     files: Files,
     os_name: String,
     pkglist: Digest,
+    repairs: Vec<Repair>,
 }
 
 /// It changes with most packages of its layer and is large: a chunk of its own keeps it out of theirs.

@@ -33,6 +33,12 @@ const EXCEPTIONS: [(&str, &str); 17] = [
     ("/var/lib/rpm-state", "state of one transaction"),
 ];
 
+/// Beginnings of paths that only strata's tree has, each with its reason.
+const ADDED: [(&str, &str); 2] = [
+    ("/usr/lib/tmpfiles.d/strata-", "makes /var on machines that have one already"),
+    ("/usr/lib/sysusers.d/strata-", "makes accounts on machines that have an /etc/passwd already"),
+];
+
 /// What there is at a path; times are left out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Node {
@@ -52,7 +58,9 @@ pub fn tree(root: &Path) -> BTreeMap<String, Node> {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let inside = format!("/{}", path.strip_prefix(root).unwrap().display());
-            if EXCEPTIONS.iter().any(|(e, _)| inside == *e || inside.starts_with(&format!("{e}/"))) {
+            if EXCEPTIONS.iter().any(|(e, _)| inside == *e || inside.starts_with(&format!("{e}/")))
+                || ADDED.iter().any(|(prefix, _)| inside.starts_with(prefix))
+            {
                 continue;
             }
             let meta = fs::symlink_metadata(&path).unwrap();
@@ -72,7 +80,8 @@ fn node(path: &Path, meta: &fs::Metadata) -> Node {
     } else if file_type.is_dir() {
         ("directory", String::new())
     } else if file_type.is_file() {
-        let bytes = if path.ends_with("etc/shadow") { undated(path) } else { fs::read(path).unwrap() };
+        let secret = path.ends_with("etc/shadow") || path.ends_with("etc/gshadow");
+        let bytes = if secret { comparable(path) } else { fs::read(path).unwrap() };
         ("file", format!("{} {}", bytes.len(), hex::encode(Sha256::digest(bytes))))
     } else if file_type.is_char_device() || file_type.is_block_device() {
         ("device", meta.rdev().to_string())
@@ -88,14 +97,18 @@ fn node(path: &Path, meta: &fs::Metadata) -> Node {
     }
 }
 
-/// A shadow file without the days of last change: dnf's scriptlets see today, strata's the repositories' date.
-fn undated(path: &Path) -> Vec<u8> {
-    let text = fs::read_to_string(path).unwrap();
-    let line = |line: &str| {
-        let fields: Vec<&str> =
-            line.split(':').enumerate().filter(|(i, _)| *i != 2).map(|(_, f)| f).collect();
-        fields.join(":")
+/// A shadow or gshadow file without the days of last change (dnf's scriptlets see today, strata's the date of
+/// the repositories), and with one word for "no password": groupadd writes `!`, useradd `!!`, systemd-sysusers
+/// `!*`, whose part dnf's rpm 4.18 leaves to scriptlets.
+fn comparable(path: &Path) -> Vec<u8> {
+    let shadow = path.ends_with("etc/shadow");
+    let field = |(n, text): (usize, &str)| match (n, text) {
+        (1, "!!" | "!*") => "!".to_owned(),
+        (2, _) if shadow => String::new(),
+        _ => text.to_owned(),
     };
+    let line = |line: &str| line.split(':').enumerate().map(field).collect::<Vec<_>>().join(":");
+    let text = fs::read_to_string(path).unwrap();
     text.lines().map(|l| line(l) + "\n").collect::<String>().into_bytes()
 }
 

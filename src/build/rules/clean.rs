@@ -1,12 +1,11 @@
-//! What must not ship: traces of the build, caches, and state that belongs to one machine
-//! (design section 6, "Image rules").
+//! What must not ship: traces of the build, caches, and state that belongs to one machine.
 
 use anyhow::Result;
 
 use crate::rootfs::Rootfs;
 
 /// Directories whose content is a machine's own; what a package ships there stays.
-const TRANSIENT: [&str; 5] = ["/run", "/tmp", "/var/tmp", "/var/cache", "/var/log"];
+const TRANSIENT: [&str; 6] = ["/boot", "/run", "/tmp", "/var/tmp", "/var/cache", "/var/log"];
 
 /// Backups, locks and seeds that account tools, systemd and ldconfig leave behind.
 const LEFTOVERS: [&str; 12] = [

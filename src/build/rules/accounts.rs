@@ -1,0 +1,98 @@
+//! Users and groups that only `/etc/passwd` and `/etc/group` know are declared in sysusers.d(5), for machines
+//! that have these files already.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{Action, Composed, Repair};
+use crate::accounts::{Accounts, User};
+use crate::rootfs::Rootfs;
+use crate::sysusers::{Entry, Primary};
+
+/// Declares the users, groups and memberships that no sysusers.d file makes.
+pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
+    let accounts = Accounts::read(composed.rootfs)?;
+    let declared = Declared::read(composed.rootfs)?;
+    let (mut lines, mut repairs) = (String::new(), Vec::new());
+    let mut declare = |subject: String, line: String| {
+        lines.push_str(&line);
+        repairs.push(repair(composed, subject));
+    };
+    for (name, group) in accounts.groups.iter().filter(|(name, _)| !declared.groups.contains(*name)) {
+        declare(format!("group {name}"), format!("g {name} {}\n", group.gid));
+    }
+    for (name, user) in accounts.users.iter().filter(|(name, _)| !declared.users.contains(*name)) {
+        declare(format!("user {name}"), user_line(name, user));
+    }
+    for (name, group) in &accounts.groups {
+        for member in &group.members {
+            let membership = (member.clone(), name.clone());
+            if accounts.users.contains_key(member) && !declared.members.contains(&membership) {
+                lines.push_str(&format!("m {member} {name}\n"));
+            }
+        }
+    }
+    if !lines.is_empty() {
+        let path = format!("/usr/lib/sysusers.d/strata-{}.conf", composed.layer);
+        composed.rootfs.write(&path, lines.as_bytes(), 0o644)?;
+    }
+    Ok(repairs)
+}
+
+/// Who is behind an account: the package whose scriptlet made it, or the one that ships the file it is in.
+fn repair(composed: &Composed<'_>, subject: String) -> Repair {
+    let file = if subject.starts_with("user ") { "/etc/passwd" } else { "/etc/group" };
+    let package = composed.made.get(&subject).map(String::as_str);
+    let package = package.or_else(|| composed.files.package_of(file)).map(str::to_owned);
+    Repair { subject, package, action: Action::DeclaredSysusers }
+}
+
+fn user_line(name: &str, User { ids, comment, home, shell }: &User) -> String {
+    let field = |text: &str| match text {
+        "" => "-".to_owned(),
+        text => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")),
+    };
+    let (comment, home, shell) = (field(comment), field(home), field(shell));
+    format!("u {name} {}:{} {comment} {home} {shell}\n", ids.uid, ids.gid)
+}
+
+/// What the sysusers.d files of a rootfs make.
+#[derive(Default)]
+struct Declared {
+    users: BTreeSet<String>,
+    groups: BTreeSet<String>,
+    members: BTreeSet<(String, String)>,
+}
+
+impl Declared {
+    fn read(rootfs: &Rootfs) -> Result<Self> {
+        let mut declared = Self::default();
+        for dir in ["/usr/lib/sysusers.d", "/etc/sysusers.d"] {
+            for file in rootfs.glob(&format!("{dir}/*.conf"))? {
+                let text = rootfs.read(&file)?.unwrap_or_default();
+                // a line that can't be read makes nothing
+                let entries = String::from_utf8_lossy(&text);
+                entries.lines().filter_map(|line| Entry::parse(line).ok()?).for_each(|e| declared.add(e));
+            }
+        }
+        Ok(declared)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::User { name, group, .. } => {
+                if group == Primary::Own {
+                    self.groups.insert(name.clone());
+                }
+                self.users.insert(name);
+            }
+            Entry::Group { name, .. } => {
+                self.groups.insert(name);
+            }
+            Entry::Member { user, group } => {
+                self.members.insert((user, group));
+            }
+        }
+    }
+}
