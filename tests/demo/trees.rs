@@ -124,3 +124,33 @@ fn dnf_makes_the_same_tree() {
     let differences = parity::differences(&parity::tree(&ours), &parity::tree(&theirs));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
+
+#[test]
+fn a_machine_makes_var_and_accounts_itself() {
+    let image = World::unpacked_node();
+    let machine = scratch("machine").join("root");
+    run(Command::new("cp").arg("-a").args([image, &machine]));
+    run(Command::new("sh")
+        .args(["-ec", "rm -r var; mkdir var; rm etc/passwd etc/group etc/shadow etc/gshadow"])
+        .current_dir(&machine));
+    let root = format!("--root={}", machine.display());
+    run(Command::new("systemd-sysusers").arg(&root));
+    run(Command::new("systemd-tmpfiles").args([&root, "--create", "--prefix=/var"]));
+
+    let sorted = |root: &Path, file: &str| {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    for file in ["etc/passwd", "etc/group"] {
+        assert_eq!(sorted(&machine, file), sorted(image, file));
+    }
+    let var = |root: &Path| {
+        let mut tree = parity::tree(root);
+        tree.retain(|path, node| path.starts_with("/var/") && node.is_directory_or_link());
+        tree
+    };
+    assert!(var(image).contains_key("/var/lib/openvswitch") && var(image).contains_key("/var/run"));
+    assert_eq!(var(&machine), var(image));
+}

@@ -13,7 +13,7 @@ const RPMDB: &str = "/usr/lib/sysimage/rpm";
 
 /// Paths that are allowed to differ between strata's tree and dnf's, each with its reason. A path stands for
 /// itself and all that is below it.
-const EXCEPTIONS: [(&str, &str); 17] = [
+const EXCEPTIONS: [(&str, &str); 21] = [
     ("/usr/lib/sysimage/rpm", "rpm's own database: compared by queries"),
     ("/usr/share/openshift", "strata's package list"),
     ("/proc", "a mount while dnf ran, so that rpm could not set its mode"),
@@ -31,6 +31,10 @@ const EXCEPTIONS: [(&str, &str); 17] = [
     ("/etc/gshadow-", "backup made by account tools"),
     ("/etc/.pwd.lock", "lock of account tools"),
     ("/var/lib/rpm-state", "state of one transaction"),
+    ("/var/lib/systemd/catalog/database", "made by a scriptlet: machines make their own"),
+    ("/var/lib/dbus/machine-id", "made by a scriptlet: machines make their own"),
+    ("/var/lib/sss/db/config.ldb", "made by a scriptlet: machines make their own"),
+    ("/var/lib/zoo-ghost/state", "made by a scriptlet: machines make their own"),
 ];
 
 /// Beginnings of paths that only strata's tree has, each with its reason.
@@ -48,6 +52,14 @@ pub struct Node {
     /// Digest of a file, target of a link.
     content: String,
     capabilities: Option<Vec<u8>>,
+}
+
+impl Node {
+    /// Whether tmpfiles.d can make it of nothing.
+    #[allow(dead_code, reason = "one of the two programs that share this module asks")]
+    pub fn is_directory_or_link(&self) -> bool {
+        ["directory", "symlink"].contains(&self.kind.as_str())
+    }
 }
 
 /// The tree at `root`, by absolute path inside it, without the exceptions.

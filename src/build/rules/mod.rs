@@ -115,3 +115,103 @@ fn left_in_boot(composed: &Composed<'_>) -> Result<Vec<Repair>> {
     }
     Ok(repairs)
 }
+
+#[cfg(test)]
+mod tests {
+    use rpm::{FileOptions, PackageBuilder};
+
+    use super::*;
+    use crate::package::header::Header;
+
+    /// A rootfs, and a package `owner` that has `/var`, `/var/lib/owned`, `/opt/file` and `/boot/file`.
+    fn composed(made: &[&str]) -> (tempfile::TempDir, Rootfs, Files) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("owner.rpm");
+        let mut package = PackageBuilder::new("owner", "1", "MIT", "noarch", "x");
+        package.with_dir_entry(FileOptions::dir("/var/lib/owned")).unwrap();
+        for file in ["/opt/file", "/boot/file", "/var/lib/owned/file"] {
+            package.with_file_contents("x", FileOptions::new(file)).unwrap();
+        }
+        package.build().unwrap().write_file(&path).unwrap();
+        let files = Files::of([Header::open(&path).unwrap()].iter()).unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        let rootfs = Rootfs::open(&dir.path().join("root")).unwrap();
+        for path in made {
+            rootfs.write(path, b"x", 0o644).unwrap();
+        }
+        (dir, rootfs, files)
+    }
+
+    fn apply_to(rootfs: &Rootfs, files: &Files) -> Result<Vec<String>> {
+        let made = BTreeMap::from([("user zoe".to_owned(), "zoo".to_owned())]);
+        let rpmdb = "/var/lib/rpm";
+        let repairs = apply(&Composed { rootfs, layer: "l", rpmdb, files, made: &made })?;
+        Ok(repairs.iter().map(Repair::to_string).collect())
+    }
+
+    #[test]
+    fn strays_go_and_what_packages_ship_stays() {
+        let kept =
+            ["/var/lib/owned/file", "/var/lib/rpm/rpmdb.sqlite", "/var/lib/alternatives/awk", "/boot/file"];
+        let gone = ["/var/lib/owned/stray", "/var/stray", "/boot/stray", "/run/stray", "/var/log/stray"];
+        let (_dir, rootfs, files) = composed(&[&kept[..], &gone[..]].concat());
+        let repairs = apply_to(&rootfs, &files).unwrap();
+        assert!(kept.iter().all(|path| rootfs.lstat(path).unwrap().is_some()));
+        assert!(gone.iter().all(|path| rootfs.lstat(path).unwrap().is_none()));
+        for expected in [
+            "/var/lib/owned of owner: declared in tmpfiles.d",
+            "/var/lib/owned/stray of owner: removed, for no package ships it and machines keep their own",
+            "/var/stray: removed, for no package ships it and machines keep their own",
+            "/boot/file of owner: machines get no updates of it there",
+        ] {
+            assert!(repairs.iter().any(|repair| repair == expected), "{expected}: {repairs:#?}");
+        }
+    }
+
+    #[test]
+    fn packaged_files_behind_a_link_into_var_stay_and_are_told_of() {
+        let (_dir, rootfs, files) = composed(&["/var/opt/file", "/var/opt/stray"]);
+        rootfs.symlink("/opt", "var/opt").unwrap();
+        let repairs = apply_to(&rootfs, &files).unwrap();
+        assert!(repairs.contains(&"/opt/file of owner: machines get no updates of it there".to_owned()));
+        assert!(rootfs.lstat("/var/opt/file").unwrap().is_some());
+        assert!(rootfs.lstat("/var/opt/stray").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_declared_is_not_declared_again() {
+        let (_dir, rootfs, files) = composed(&[]);
+        for dir in ["/var/lib/a b%", "/var/lib/known"] {
+            rootfs.create_dir_all(dir).unwrap();
+        }
+        rootfs
+            .write(
+                "/usr/lib/tmpfiles.d/x.conf",
+                b"# d /var/lib\nq /var/lib/known/ - - - -\nz /var/lib\n",
+                0o644,
+            )
+            .unwrap();
+        rootfs.write("/usr/lib/sysusers.d/x.conf", b"u ann 5 - /\n", 0o644).unwrap();
+        rootfs.write("/etc/passwd", b"ann:x:5:5::/:/bin/sh\nzoe:x:6:7:a \"b\":/z:\n", 0o644).unwrap();
+        rootfs.write("/etc/group", b"ann:x:5:zoe\ncrew:x:7:\n", 0o644).unwrap();
+        let repairs = apply_to(&rootfs, &files).unwrap();
+        let text = |path| String::from_utf8(rootfs.read(path).unwrap().unwrap()).unwrap();
+        let tmpfiles = "d /var/lib 0755 0 0 - -\nd /var/lib/a\\x20b%% 0755 0 0 - -\n";
+        assert_eq!(text("/usr/lib/tmpfiles.d/strata-l.conf"), tmpfiles);
+        let sysusers = "g crew 7\nu zoe 6:7 \"a \\\"b\\\"\" \"/z\" -\nm zoe ann\n";
+        assert_eq!(text("/usr/lib/sysusers.d/strata-l.conf"), sysusers);
+        assert!(repairs.contains(&"user zoe of zoo: declared in sysusers.d".to_owned()));
+        assert_eq!(apply_to(&rootfs, &files).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_kernels_are_refused() {
+        let (_dir, rootfs, files) = composed(&["/usr/lib/modules/6.1/vmlinuz"]);
+        apply_to(&rootfs, &files).unwrap();
+        rootfs.write("/usr/lib/modules/6.2/vmlinuz", b"", 0o644).unwrap();
+        let error = apply_to(&rootfs, &files).unwrap_err().to_string();
+        let expected = "the image has 2 kernels, a machine boots one: /usr/lib/modules/6.1/vmlinuz of no package, \
+                        /usr/lib/modules/6.2/vmlinuz of no package";
+        assert_eq!(error, expected);
+    }
+}
