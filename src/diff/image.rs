@@ -20,7 +20,7 @@ use crate::pkglist::{META_JSON, PackageSet};
 use crate::rpmdb::Rpmdb;
 
 /// Where distributions keep the rpmdb. In ostree's trees the first is the directory, the others link to it.
-const RPMDBS: [&str; 3] =
+pub(crate) const RPMDBS: [&str; 3] =
     ["usr/share/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite"];
 
 /// Bounds on what a compressed layer may unfold into: ten times the largest seen.
@@ -32,20 +32,23 @@ pub fn packages(layout: &Layout, image: &Image) -> Result<PackageSet> {
     if let Some(packages) = listed(layout, image)? {
         return Ok(packages);
     }
-    let context = || format!("reading the packages of image {}", image.digest);
+    let file =
+        rpmdb_of(layout, image).with_context(|| format!("reading the packages of image {}", image.digest))?;
+    Ok(Rpmdb::open_read_only(file.path())?.nevras()?.into_iter().collect())
+}
+
+/// The rpmdb of an image, taken out of its layers.
+pub(crate) fn rpmdb_of(layout: &Layout, image: &Image) -> Result<NamedTempFile> {
     let mut visible = RPMDBS.to_vec();
     for blob in image.manifest.layers().iter().rev() {
-        match digest_of(blob)
-            .and_then(|blob| find_rpmdb(layout, &blob, &mut visible))
-            .with_context(context)?
-        {
-            Some(file) => return Ok(Rpmdb::open_read_only(file.path())?.nevras()?.into_iter().collect()),
+        match find_rpmdb(layout, &digest_of(blob)?, &mut visible)? {
+            Some(file) => return Ok(file),
             None if visible.is_empty() => break,
             None => {}
         }
     }
     Err(hinted(
-        format!("{}: it has neither meta.json in its last layer nor an rpmdb.sqlite", context()),
+        format!("the image has no rpmdb.sqlite, expected one of {}", RPMDBS.join(", ")),
         "older images have a Berkeley DB, which strata does not read",
     ))
 }

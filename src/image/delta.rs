@@ -338,7 +338,8 @@ fn capability(mut value: Vec<u8>) -> Result<Vec<u8>> {
     }
 }
 
-fn xattr(path: &Path, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
+/// The value of an extended attribute of the file itself, were it a link.
+pub(crate) fn xattr(path: &Path, name: &OsStr) -> rustix::io::Result<Vec<u8>> {
     let mut value = vec![0; rustix::fs::lgetxattr_query(path, name)?];
     let length = rustix::fs::lgetxattr(path, name, value.as_mut_slice())?;
     value.truncate(length);

@@ -44,11 +44,35 @@ pub fn extract(layout: &Layout, image: &Image, target: &Path) -> Result<()> {
     rustix::fs::chmod(&root, Mode::from(0o755)).with_context(context)?;
     for (blob, diff_id) in image.manifest.layers().iter().zip(image.config.rootfs().diff_ids()) {
         let mut layer = LayerTree { root: &root_fd, written: BTreeSet::new() };
-        layer
-            .apply(&layout.blob(&digest_of(blob)?), blob, diff_id)
+        read_layer(layout, blob, diff_id, |member, content| layer.add(member, content))
             .with_context(|| format!("{}: layer {}", context(), blob.digest()))?;
     }
     fs::rename(&root, target).with_context(context)
+}
+
+/// Shows each member of a layer, with its content, to `visit`. Only when this succeeds have blob and content
+/// the digests that `blob` and `diff_id` promise.
+pub(crate) fn read_layer(
+    layout: &Layout,
+    blob: &Descriptor,
+    diff_id: &str,
+    mut visit: impl FnMut(&Member, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
+    let path = layout.blob(&digest_of(blob)?);
+    let found = Digest::of_reader(&mut File::open(&path)?)?;
+    ensure!(found == (digest_of(blob)?, blob.size()), "the blob is damaged: it is {}", found.0);
+    let mut stream = Digesting { inner: decompress(File::open(&path)?)?, hasher: Hasher::new(io::sink()) };
+    let mut tar = Reader::new(BufReader::with_capacity(64 << 10, &mut stream));
+    while let Some(member) = tar.next_member()? {
+        visit(&member, &mut tar.content())
+            .with_context(|| format!("unpacking {}", member.path.escape_ascii()))?;
+    }
+    drop(tar);
+    // what follows the end of the archive is part of the digest
+    io::copy(&mut stream, &mut io::sink())?;
+    let (_, found, _) = stream.hasher.finish();
+    ensure!(found.to_string() == diff_id, "its content is {found}, expected {diff_id}");
+    Ok(())
 }
 
 /// The tree while one layer is applied to it.
@@ -65,24 +89,7 @@ struct Place<'a> {
 }
 
 impl LayerTree<'_> {
-    fn apply(&mut self, path: &Path, blob: &Descriptor, diff_id: &str) -> Result<()> {
-        let found = Digest::of_reader(&mut File::open(path)?)?;
-        ensure!(found == (digest_of(blob)?, blob.size()), "the blob is damaged: it is {}", found.0);
-        let mut stream = Digesting { inner: decompress(File::open(path)?)?, hasher: Hasher::new(io::sink()) };
-        let mut tar = Reader::new(BufReader::with_capacity(64 << 10, &mut stream));
-        while let Some(member) = tar.next_member()? {
-            self.add(&member, &mut tar.content())
-                .with_context(|| format!("unpacking {}", member.path.escape_ascii()))?;
-        }
-        drop(tar);
-        // what follows the end of the archive is part of the digest
-        io::copy(&mut stream, &mut io::sink())?;
-        let (_, found, _) = stream.hasher.finish();
-        ensure!(found.to_string() == diff_id, "its content is {found}, expected {diff_id}");
-        Ok(())
-    }
-
-    fn add(&mut self, member: &Member, content: &mut impl Read) -> Result<()> {
+    fn add(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
         let path = plain(&member.path)?;
         let name = path.file_name().unwrap_or_default().as_bytes();
         if name == b".wh..wh..opq" {
@@ -121,7 +128,7 @@ impl LayerTree<'_> {
         Ok(true)
     }
 
-    fn add_file(&self, path: &Path, member: &Member, content: &mut impl Read) -> Result<bool> {
+    fn add_file(&self, path: &Path, member: &Member, content: &mut dyn Read) -> Result<bool> {
         let Place { dir, name } = self.place(path)?;
         remove(&dir, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -206,7 +213,7 @@ impl LayerTree<'_> {
 }
 
 /// The path of a member, relative and without `.`; one with `..` is refused.
-fn plain(path: &[u8]) -> Result<PathBuf> {
+pub(crate) fn plain(path: &[u8]) -> Result<PathBuf> {
     let mut plain = PathBuf::new();
     for component in Path::new(OsStr::from_bytes(path)).components() {
         match component {

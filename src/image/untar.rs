@@ -31,6 +31,8 @@ pub struct Member {
     pub mtime: i64,
     /// Size of the content in bytes.
     pub size: u64,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
     /// Extended attributes.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -163,6 +165,10 @@ impl<R: Read> Reader<R> {
         let uid = field("uid", 108..116)?;
         let gid = field("gid", 116..124)?;
         let mtime = field("mtime", 136..148)?;
+        let (major, minor) = match header[156] {
+            b'3' | b'4' => (field("SCHILY.devmajor", 329..337)?, field("SCHILY.devminor", 337..345)?),
+            _ => (0, 0),
+        };
         // links of some writers state the size of their target, but have no content
         let kind = header[156];
         self.begin(if matches!(kind, b'1' | b'2' | b'5') { 0 } else { size })?;
@@ -178,6 +184,10 @@ impl<R: Read> Reader<R> {
             gid: u32::try_from(gid).with_context(context)?,
             mtime,
             size: self.content,
+            device: (
+                u32::try_from(major).with_context(context)?,
+                u32::try_from(minor).with_context(context)?,
+            ),
             xattrs,
             path,
         })

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 /// Extended attribute the kernel keeps file capabilities in.
-pub(super) const XATTR: &str = "security.capability";
+pub(crate) const XATTR: &str = "security.capability";
 
 /// Capabilities in the order of their numbers (linux/capability.h).
 const NAMES: [&str; 41] = [
@@ -59,7 +59,7 @@ struct Sets {
 
 /// The value of [`XATTR`] for `cap_net_admin,cap_net_raw=ep` (cap_from_text(3)): version 2, as cap_set_file
 /// writes it; inside a user namespace the kernel makes it version 3. None if no capability is left.
-pub(super) fn xattr(text: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) fn xattr(text: &str) -> Result<Option<Vec<u8>>> {
     let context = || format!("parsing the file capabilities `{text}`");
     let mut sets = Sets::default();
     for clause in text.split_whitespace() {

@@ -20,13 +20,13 @@
 //! files (IMA, fs-verity) go into the rpmdb with the header, not into `security.ima`, as with rpm without its
 //! `ima` and `fsverity` plugins: images can't carry them past the tools that unpack images.
 
-mod caps;
+pub(crate) mod caps;
 mod fate;
 pub mod lua;
 pub mod macros;
 mod order;
-mod owner;
-mod payload;
+pub(crate) mod owner;
+pub(crate) mod payload;
 mod place;
 mod satisfy;
 pub mod script;
@@ -206,7 +206,7 @@ fn file_type(mode: u32) -> FileType {
 }
 
 /// Whether a file is marked so in its spec.
-fn has(file: &FileEntry, flag: FileFlags) -> bool {
+pub(crate) fn has(file: &FileEntry, flag: FileFlags) -> bool {
     file.flags & flag.bits() != 0
 }
 

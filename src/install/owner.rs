@@ -12,7 +12,7 @@ const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
 
 /// Users and groups of a rootfs at one moment: scriptlets add to them.
-pub(super) struct Owners {
+pub(crate) struct Owners {
     users: HashMap<String, u32>,
     groups: HashMap<String, u32>,
 }
@@ -29,27 +29,45 @@ pub(super) struct Access {
 impl Owners {
     /// Reads `/etc/passwd` and `/etc/group`, plainly, as rpm does: no NSS, no altfiles.
     pub fn read(rootfs: &Rootfs) -> Result<Self> {
-        let table = |path| Ok::<_, anyhow::Error>(parse(&rootfs.read(path)?.unwrap_or_default()));
-        Ok(Self { users: table("/etc/passwd")?, groups: table("/etc/group")? })
+        let text = |path| Ok::<_, anyhow::Error>(rootfs.read(path)?.unwrap_or_default());
+        Ok(Self::of(&text("/etc/passwd")?, &text("/etc/group")?))
+    }
+
+    /// The users and groups that these texts list, as in passwd(5) and group(5).
+    pub fn of(passwd: &[u8], group: &[u8]) -> Self {
+        Self { users: parse(passwd), groups: parse(group) }
+    }
+
+    /// The id of a user.
+    pub fn user(&self, name: &str) -> Option<u32> {
+        find(&self.users, name)
+    }
+
+    /// The id of a group.
+    pub fn group(&self, name: &str) -> Option<u32> {
+        find(&self.groups, name)
     }
 
     /// What `file` gets. A name that is not known becomes root and loses the set-id bit that would give
     /// root's rights away; `unknown` hears of it (rpm: `lib/rpmfi.c`, `rpmfiStat`).
-    pub fn access(&self, file: &FileEntry, mut unknown: impl FnMut(&str, &str)) -> Access {
+    pub(super) fn access(&self, file: &FileEntry, mut unknown: impl FnMut(&str, &str)) -> Access {
         let mut mode = file.mode & 0o7777;
-        let mut find = |table: &HashMap<String, u32>, kind, name: &str, bit: u32| match table.get(name) {
-            _ if name == "root" => 0,
-            Some(id) => *id,
-            None => {
+        let mut known = |id: Option<u32>, kind, name: &str, bit: u32| {
+            id.unwrap_or_else(|| {
                 unknown(kind, name);
                 mode &= !bit;
                 0
-            }
+            })
         };
-        let uid = find(&self.users, "user", &file.user, SETUID);
-        let gid = find(&self.groups, "group", &file.group, SETGID);
+        let uid = known(self.user(&file.user), "user", &file.user, SETUID);
+        let gid = known(self.group(&file.group), "group", &file.group, SETGID);
         Access { uid, gid, mode }
     }
+}
+
+/// `root` is 0 whatever the table says (rpm: `lib/rpmug.c`).
+fn find(table: &HashMap<String, u32>, name: &str) -> Option<u32> {
+    if name == "root" { Some(0) } else { table.get(name).copied() }
 }
 
 /// `NAME:PASSWORD:ID:...`; the first line of a name counts, a broken one does not.

@@ -67,7 +67,7 @@ const SHA512: u32 = 10;
 const SHA224: u32 = 11;
 
 /// A hash by its OpenPGP number.
-fn digest(algorithm: u32) -> Result<Box<dyn DynDigest>> {
+pub(crate) fn digest(algorithm: u32) -> Result<Box<dyn DynDigest>> {
     Ok(match algorithm {
         SHA224 => Box::new(sha2::Sha224::default()),
         SHA256 => Box::new(sha2::Sha256::default()),
