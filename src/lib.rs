@@ -45,3 +45,4 @@ pub mod sandbox;
 pub mod stamp;
 pub mod store;
 pub mod sysusers;
+pub mod verify;

@@ -12,6 +12,7 @@ mod images;
 mod lock;
 mod screen;
 mod show;
+mod verify;
 mod why;
 
 use std::io::{IsTerminal, Write};
@@ -99,6 +100,7 @@ enum Command {
     Images(images::Args),
     Lock(lock::Args),
     Show(show::Args),
+    Verify(verify::Args),
     Why(why::Args),
 }
 
@@ -143,6 +145,7 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Images(args) => images::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
+        Command::Verify(args) => verify::run(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),
     }
 }

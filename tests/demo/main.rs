@@ -15,4 +15,5 @@ mod json;
 mod refusals;
 mod tour;
 mod trees;
+mod verify;
 mod world;

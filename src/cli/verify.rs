@@ -1,0 +1,126 @@
+//! `strata verify`
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Answer, Global};
+use crate::image::reference::Reference;
+use crate::verify::{Attribute, Changed, Difference, Ignored, Report, Subject, Verdict, verify};
+
+/// Compare an image or an unpacked rootfs with the headers of its packages
+///
+/// Digests, sizes, modes, owners, capabilities, links and types of all files by the rules of `rpm -V`; files no
+/// package owns; keys and credentials; exactly one kernel if it boots. Exit status 3 if anything fails. Changed
+/// content of configuration files and unowned files are notes: they are listed, and fail nothing.
+#[derive(clap::Args)]
+pub struct Args {
+    /// `STREAM/LAYER[:VERSION]` in the store, `oci:DIR[:NAME]`, or the directory of an unpacked image, whose
+    /// files have the owners of the image (unpacked without root: `podman unshare strata verify DIR`)
+    #[arg(value_name = "IMAGE|ROOTFS")]
+    subject: String,
+    /// Leave out what was changed on purpose: a glob over absolute paths, `**` crosses directories; may be
+    /// repeated
+    #[arg(long, value_name = "GLOB")]
+    ignore: Vec<String>,
+}
+
+/// The JSON form; see [`crate::verify`].
+#[derive(Serialize)]
+struct Answered<'a> {
+    subject: &'a str,
+    failed: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<Answer> {
+    let ignored = Ignored::new(&args.ignore)?;
+    let report = verify(&subject(global, &args.subject)?, &ignored)?;
+    let failed = report.failed();
+    if global.json() {
+        super::print_json(&Answered { subject: &args.subject, failed, report: &report })?;
+    } else {
+        super::print(&text(&report))?;
+    }
+    Ok(if failed { Answer::No } else { Answer::Done })
+}
+
+fn subject(global: &Global, text: &str) -> Result<Subject> {
+    let path = Path::new(text);
+    if path.is_dir() {
+        return Ok(Subject::Rootfs(path.to_owned()));
+    }
+    let (layout, image) = text.parse::<Reference>()?.open(&global.store()?)?;
+    Ok(Subject::Image(layout, Box::new(image)))
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for group in report.differences.chunk_by(|a, b| a.package == b.package) {
+        text += &format!("{}\n", group[0].package);
+        for changed in group {
+            text += &line(changed);
+        }
+    }
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text += &format!("{title}\n  {}\n", lines.join("\n  "));
+        }
+    };
+    let secrets = report.secrets.iter().map(|s| format!("{}: {}", s.path, s.what));
+    section("secrets", secrets.collect());
+    if report.wrong_kernels() {
+        let found = if report.kernels.is_empty() { "none".to_owned() } else { report.kernels.join(", ") };
+        section("kernels, expected exactly one", vec![found]);
+    }
+    let unowned = report.unowned.iter().map(|u| {
+        let origin = u.origin.as_ref().map(|o| format!("  ({o})")).unwrap_or_default();
+        format!("{}{origin}", u.path)
+    });
+    section("owned by no package (note)", unowned.collect());
+    text + &summary(report)
+}
+
+/// `  S.5....T.  c /etc/motd: 24 bytes, expected 0; ...`
+fn line(changed: &Changed) -> String {
+    let words = match &changed.differences {
+        Verdict::Missing => "is not there".to_owned(),
+        Verdict::Differs(differences) => differences.iter().map(words).collect::<Vec<_>>().join("; "),
+    };
+    let note = if changed.note { " (note)" } else { "" };
+    format!("  {:9}  {} {}: {words}{note}\n", changed.result, changed.mark.unwrap_or(' '), changed.path)
+}
+
+fn words(difference: &Difference) -> String {
+    let Difference { attribute, expected, found, .. } = difference;
+    let what = match attribute {
+        Attribute::Digest if difference.unknown => return found.clone(),
+        Attribute::Digest => return "other content".to_owned(),
+        Attribute::Device => return format!("{found}, expected {expected}"),
+        Attribute::Link => return format!("links to {found}, expected {expected}"),
+        Attribute::Size => "size",
+        Attribute::Mode => "mode",
+        Attribute::User => "user",
+        Attribute::Group => "group",
+        Attribute::Time => "time",
+        Attribute::Capabilities => "capabilities",
+    };
+    format!("{what} {found}, expected {expected}")
+}
+
+fn summary(report: &Report) -> String {
+    let failures = report.failures().count();
+    let counts = [
+        (failures, "differ"),
+        (report.differences.len() - failures, "configuration changed (note)"),
+        (report.secrets.len(), "secrets"),
+        (report.unowned.len(), "unowned (note)"),
+        (report.ignored, "ignored"),
+    ];
+    let found: Vec<_> =
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let found = if found.is_empty() { "nothing differs".to_owned() } else { found.join(", ") };
+    format!("{} files of {} packages: {found}\n", report.files, report.packages)
+}
