@@ -49,4 +49,13 @@ fn dnf_makes_the_same_tree() {
     let differences = parity::differences(&parity::tree(&ours), &parity::tree(&theirs));
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     assert_eq!(verify(&ours), verify(&theirs));
+    let report = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["--format", "json", "verify", "corpus/node"])
+        .env("STRATA_STORE", work.join("store"))
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&report.stdout).unwrap();
+    let findings = parity::rpm_findings(&ours);
+    assert!(!findings.is_empty(), "one scriptlet of the corpus edits a configuration file");
+    assert_eq!(parity::findings(&report), findings);
 }

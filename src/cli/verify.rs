@@ -116,6 +116,7 @@ fn summary(report: &Report) -> String {
         (failures, "differ"),
         (report.differences.len() - failures, "configuration changed (note)"),
         (report.secrets.len(), "secrets"),
+        (usize::from(report.wrong_kernels()), "wrong number of kernels"),
         (report.unowned.len(), "unowned (note)"),
         (report.ignored, "ignored"),
     ];

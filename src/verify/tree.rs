@@ -332,3 +332,107 @@ fn file_on_disk(path: &Path, at: &Path, meta: &Metadata, reading: &Reading) -> R
         opened => reading.content(path, &mut File::from(opened?)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(kind: Kind) -> Node {
+        Node { kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, capability: None, layer: 0 }
+    }
+
+    fn put(path: &str, kind: Kind) -> Change {
+        Change::Put(path.into(), node(kind))
+    }
+
+    fn file(path: &str, size: u64) -> Change {
+        put(path, Kind::File(Content { size, ..Content::default() }))
+    }
+
+    fn link(path: &str, target: &str) -> Change {
+        put(path, Kind::Symlink(target.into()))
+    }
+
+    fn tree(layers: Vec<Vec<Change>>) -> Result<Tree> {
+        let mut tree = Tree { nodes: BTreeMap::new() };
+        layers.into_iter().try_for_each(|layer| tree.apply(layer))?;
+        Ok(tree)
+    }
+
+    /// `PATH`, of a file `PATH=SIZE`, of all that is no directory.
+    fn listing(tree: &Tree) -> Vec<String> {
+        let line = |(path, node): (&Path, &Node)| match &node.kind {
+            Kind::Directory => None,
+            Kind::File(content) => Some(format!("{}={}", path.display(), content.size)),
+            _ => Some(path.display().to_string()),
+        };
+        tree.iter().filter_map(line).collect()
+    }
+
+    #[test]
+    fn a_layer_hides_what_is_below_it_and_nothing_of_its_own() {
+        let below = || vec![file("a/x", 1), file("a/y", 2), file("a-b", 3), file("c/d/e", 4)];
+        for (layer, expected) in [
+            (vec![file("a/new", 9), Change::Hide("a".into())], vec!["a/new=9", "a-b=3", "c/d/e=4"]),
+            (vec![file("a/x", 9), Change::HideChildren("a".into())], vec!["a/x=9", "a-b=3", "c/d/e=4"]),
+            (vec![Change::HideChildren("".into())], vec![]),
+            (
+                vec![Change::Hide("c/d/e".into()), Change::Hide("none".into())],
+                vec!["a/x=1", "a/y=2", "a-b=3"],
+            ),
+            (vec![link("c", "a")], vec!["a/x=1", "a/y=2", "a-b=3", "c"]),
+            (vec![put("c", Kind::Directory)], vec!["a/x=1", "a/y=2", "a-b=3", "c/d/e=4"]),
+        ] {
+            assert_eq!(listing(&tree(vec![below(), layer]).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn hard_links_keep_the_content_they_were_made_of() {
+        let names = Change::Link { path: "b".into(), to: "a".into() };
+        let across = Change::Link { path: "c".into(), to: "b".into() };
+        let tree = tree(vec![vec![file("a", 1), names], vec![file("a", 2), across]]).unwrap();
+        assert_eq!(listing(&tree), ["a=2", "b=1", "c=1"]);
+    }
+
+    #[test]
+    fn links_on_the_way_are_followed_inside_the_root() {
+        let layers = vec![
+            vec![
+                file("usr/lib/x", 1),
+                link("lib", "usr/lib"),
+                link("up", "../../../usr"),
+                link("abs", "/usr/lib"),
+            ],
+            vec![file("lib/y", 2), file("up/lib/z", 3), Change::Hide("abs/x".into())],
+        ];
+        let tree = tree(layers).unwrap();
+        assert_eq!(listing(&tree), ["abs", "lib", "up", "usr/lib/y=2", "usr/lib/z=3"]);
+        let located = |path: &str, follow| tree.locate(Path::new(path), follow);
+        assert_eq!(located("/lib", false), Some("lib".into()));
+        assert_eq!(located("/lib", true), Some("usr/lib".into()));
+        assert_eq!(located("/abs/../../bin", false), Some("bin".into()));
+    }
+
+    #[test]
+    fn hostile_layers_are_refused() {
+        let loops = vec![link("a", "b"), link("b", "a"), file("a/x", 1)];
+        let below_a_file = vec![file("a", 1), file("a/x", 1)];
+        let to_nothing = vec![Change::Link { path: "b".into(), to: "a".into() }];
+        let root_is_a_file = vec![file("", 1), file("x", 1)];
+        for (layer, message) in [
+            (loops, "loop of links"),
+            (below_a_file, "/a is no directory"),
+            (to_nothing, "which is not there"),
+            (root_is_a_file, "is no directory"),
+        ] {
+            let error = tree(vec![layer]).err().map(|e| format!("{e:#}")).unwrap_or_default();
+            assert!(error.contains(message), "{error}");
+        }
+        let reading = Reading { algorithms: [].into() };
+        for path in ["../x", "a/../../x", &"a/".repeat(3000), "a/.wh...", "a/.wh."] {
+            let member = Member { kind: b'0', path: path.as_bytes().to_vec(), ..Member::default() };
+            assert!(change(&member, &mut std::io::empty(), 0, &reading).is_err(), "{path}");
+        }
+    }
+}

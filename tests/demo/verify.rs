@@ -15,17 +15,6 @@ use serde_json::Value;
 use crate::parity;
 use crate::world::{World, run, scratch, text, unpack};
 
-/// `RESULT MARK PATH` of each file that rpm finds different.
-fn rpm_says(root: &Path) -> BTreeSet<String> {
-    let report = parity::rpm(root, &["-Va", "--nodeps", "--noscripts"]);
-    let finding = |line: &str| {
-        let (columns, path) = line.split_at(line.find('/').unwrap());
-        let columns: Vec<&str> = columns.split_whitespace().collect();
-        format!("{} {path}", columns.join(" "))
-    };
-    report.lines().map(finding).collect()
-}
-
 /// What strata answers of an image or a directory, and its exit status.
 fn verify(args: &[&str]) -> (Value, i32) {
     let (world, _) = World::built();
@@ -35,12 +24,7 @@ fn verify(args: &[&str]) -> (Value, i32) {
 }
 
 fn strata_says(subject: &str) -> BTreeSet<String> {
-    let (report, _) = verify(&[subject]);
-    let finding = |found: &Value| {
-        let columns = [&found["result"], &found["mark"], &found["path"]];
-        columns.iter().filter_map(|column| column.as_str()).collect::<Vec<_>>().join(" ")
-    };
-    report["differences"].as_array().unwrap().iter().map(finding).collect()
+    parity::findings(&verify(&[subject]).0)
 }
 
 /// The node image unpacked by umoci, to be changed.
@@ -72,7 +56,7 @@ impl Unpacked {
     fn is_verified_as_by_rpm(&self) -> BTreeSet<String> {
         // rpm opens the database for writing, so the image comes first
         let image = self.image();
-        let expected = rpm_says(&self.root);
+        let expected = parity::rpm_findings(&self.root);
         assert_eq!(strata_says(self.root.to_str().unwrap()), expected);
         assert_eq!(strata_says(&image), expected);
         expected
@@ -82,7 +66,7 @@ impl Unpacked {
 #[test]
 fn the_node_image_is_verified_as_by_rpm() {
     let (_, images) = World::built();
-    let expected = rpm_says(World::unpacked_node());
+    let expected = parity::rpm_findings(World::unpacked_node());
     assert!(!expected.is_empty());
     assert_eq!(strata_says(&images[2].reference), expected);
     assert_eq!(strata_says(World::unpacked_node().to_str().unwrap()), expected);
@@ -146,7 +130,7 @@ fn random_changes_are_seen_as_by_rpm() {
     for seed in 0..3 {
         let unpacked = Unpacked::new(&format!("verify-random-{seed}"));
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let before = rpm_says(&unpacked.root);
+        let before = parity::rpm_findings(&unpacked.root);
         let files = shipped(&unpacked.root);
         let chosen: Vec<&String> = files.choose_multiple(&mut random, 48).collect();
         for path in chosen {
@@ -165,7 +149,7 @@ fn random_changes_are_seen_as_by_rpm() {
 #[test]
 fn every_change_is_seen_as_by_rpm() {
     let unpacked = Unpacked::new("verify-changes");
-    let before = rpm_says(&unpacked.root);
+    let before = parity::rpm_findings(&unpacked.root);
     let capable = parity::rpm(&unpacked.root, &["-qa", "--qf", "[%{FILENAMES}=%{FILECAPS}\\n]"]);
     let capable =
         capable.lines().find_map(|line| line.split_once('=').filter(|(_, caps)| caps.starts_with("cap_")));

@@ -155,6 +155,25 @@ pub fn rpm(root: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// `RESULT MARK PATH` of each file that `rpm -Va` finds different.
+pub fn rpm_findings(root: &Path) -> BTreeSet<String> {
+    let finding = |line: &str| {
+        let (columns, path) = line.split_at(line.find('/').unwrap());
+        let columns: Vec<&str> = columns.split_whitespace().collect();
+        format!("{} {path}", columns.join(" "))
+    };
+    rpm(root, &["-Va", "--nodeps", "--noscripts"]).lines().map(finding).collect()
+}
+
+/// The same of each file in a report of `strata verify`.
+pub fn findings(report: &serde_json::Value) -> BTreeSet<String> {
+    let finding = |found: &serde_json::Value| {
+        let columns = [&found["result"], &found["mark"], &found["path"]];
+        columns.iter().filter_map(|column| column.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    report["differences"].as_array().unwrap().iter().map(finding).collect()
+}
+
 /// Sorted NEVRAs of a rootfs's rpmdb, the keys of repositories left out.
 pub fn packages(root: &Path) -> Vec<String> {
     let list = rpm(root, &["-qa", "--qf", "%{NAME}-%{EPOCHNUM}:%{VERSION}-%{RELEASE}.%{ARCH}\\n"]);
