@@ -248,7 +248,10 @@ fn owners(tree: &Tree) -> Owners {
 /// The history of an image's layers, bottom first; nothing for a rootfs.
 fn origins(subject: &Subject) -> Vec<&str> {
     match subject {
-        Subject::Image(_, image) => image.origins(),
+        Subject::Image(_, image) => {
+            let said = image.layer_history().into_iter();
+            said.map(|history| history.and_then(|h| h.created_by().as_deref()).unwrap_or_default()).collect()
+        }
         Subject::Rootfs(_) => Vec::new(),
     }
 }
