@@ -111,10 +111,10 @@ fn advisories_are_read_on_request() {
     assert_eq!(advisory.packages, [metadata.packages[0].nevra.clone()]);
 }
 
-/// Asserts that the metadata are refused, in a sentence that names the repository.
+/// Asserts that the metadata are refused, in a sentence that names the repository and its line.
 fn refused(fixture: &Fixture, message: &str) {
     let error = format!("{:#}", fixture.metadata().unwrap_err());
-    assert!(error.starts_with("fetching the metadata of repository repo: "), "{error}");
+    assert!(error.starts_with("fetching the metadata of repository repo (stream.toml:1): "), "{error}");
     assert!(error.contains(message), "{error}");
 }
 
