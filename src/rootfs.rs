@@ -135,6 +135,17 @@ impl Rootfs {
         made.with_context(|| format!("{}: a file or a dangling symbolic link is in its place", context()))
     }
 
+    /// The path inside the rootfs that a directory really has, its symbolic links resolved; none if there is no
+    /// such directory.
+    pub fn real_dir(&self, path: &str) -> Result<Option<String>> {
+        let context = || format!("resolving the directory {path} of the rootfs");
+        let Some(dir) = self.open_dir(path)? else { return Ok(None) };
+        let on_host = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let (root, dir) = (on_host(&self.root).with_context(context)?, on_host(&dir).with_context(context)?);
+        let inside = dir.strip_prefix(&root).with_context(context)?.to_str();
+        Ok(Some(format!("/{}", inside.context("its path is not UTF-8").with_context(context)?)))
+    }
+
     /// Where a file is on the host, or would be: its directory must exist, and is resolved inside the rootfs.
     /// Anything but a regular file in its place is an error: who opens the path would follow a link out.
     pub fn host_path(&self, path: &str) -> Result<PathBuf> {
@@ -463,5 +474,7 @@ mod tests {
         symlink(dir.path().join("secret"), rootfs.path().join("real/file")).unwrap();
         assert!(rootfs.host_path("/db/file").is_err());
         assert!(rootfs.host_path("/nowhere/file").is_err());
+        assert_eq!(rootfs.real_dir("/db").unwrap().as_deref(), Some("/real"));
+        assert_eq!(rootfs.real_dir("/nowhere").unwrap(), None);
     }
 }

@@ -118,10 +118,10 @@ fn aliases(rootfs: &Rootfs) -> Result<Vec<(String, String)>> {
     let mut aliases = Vec::new();
     for pattern in ["/*", "/usr/local", "/usr/local/*", "/var/*"] {
         for link in rootfs.glob(pattern)? {
-            if rootfs.read_link(&link)?.is_some() && rootfs.open_dir(&link)?.is_some() {
-                let target = rootfs.host_path(&link)?;
-                let inside = target.strip_prefix(rootfs.host_path("/")?).ok().and_then(|path| path.to_str());
-                aliases.extend(inside.filter(|p| p.starts_with("var/")).map(|p| (link, format!("/{p}"))));
+            if rootfs.read_link(&link)?.is_some()
+                && let Some(target) = rootfs.real_dir(&link)?.filter(|target| target.starts_with("/var/"))
+            {
+                aliases.push((link, target));
             }
         }
     }
