@@ -174,9 +174,9 @@ pub fn verify(subject: &Subject, ignored: &Ignored) -> Result<Report> {
         bootable: is_bootable(subject, &tree),
         ignored: 0,
     };
-    let owned = compare(&packages, &tree, &mut report)?;
-    report.unowned = unowned(&tree, &owned, &origins(subject));
-    report.secrets = secrets(&tree, &owned, &report.differences);
+    let packaged = compare(&packages, &tree, &mut report)?;
+    report.unowned = unowned(&tree, &packaged.owned, &origins(subject));
+    report.secrets = secrets(&tree, &packaged.shipped);
     report.leave_out(ignored);
     Ok(report)
 }
@@ -211,17 +211,32 @@ fn rpmdb_below(root: &Path) -> Result<PathBuf> {
     ))
 }
 
-/// Compares every file of every package; gives the paths they own, without links on the way.
-fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<BTreeSet<PathBuf>> {
+/// Paths of packages, without links on the way.
+#[derive(Default)]
+struct Packaged {
+    /// All they list.
+    owned: BTreeSet<PathBuf>,
+    /// Those whose content is what a package ships.
+    shipped: BTreeSet<PathBuf>,
+}
+
+/// Compares every file of every package.
+fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<Packaged> {
     let owners = owners(tree);
-    let mut owned = BTreeSet::new();
+    let mut packaged = Packaged::default();
     for Installed { header, file_states, .. } in packages {
         let files = header.files()?;
+        let algorithm = header.file_digest_algorithm();
         report.files += files.len();
         for (position, file) in files.iter().enumerate() {
-            owned.extend(tree.locate(Path::new(&file.path), false));
+            if let Some(path) = tree.locate(Path::new(&file.path), false) {
+                if tree.get(&path).is_some_and(|node| file::is_shipped(node, file, algorithm)) {
+                    packaged.shipped.insert(path.clone());
+                }
+                packaged.owned.insert(path);
+            }
             let state = file_states.get(position).copied().unwrap_or(0);
-            let verdict = file::verify(tree, &owners, file, state, header.file_digest_algorithm())
+            let verdict = file::verify(tree, &owners, file, state, algorithm)
                 .with_context(|| format!("verifying {}", header.nevra()))?;
             report.differences.extend(verdict.map(|verdict| Changed {
                 package: header.nevra().to_string(),
@@ -233,7 +248,7 @@ fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<B
             }));
         }
     }
-    Ok(owned)
+    Ok(packaged)
 }
 
 /// The tree's own names of users and groups.
@@ -270,17 +285,15 @@ fn unowned(tree: &Tree, owned: &BTreeSet<PathBuf>, origins: &[&str]) -> Vec<Unow
     unowned
 }
 
-/// Secrets in files that are not what a package ships.
-fn secrets(tree: &Tree, owned: &BTreeSet<PathBuf>, differences: &[Changed]) -> Vec<Secret> {
-    let changed: BTreeSet<PathBuf> =
-        differences.iter().filter_map(|changed| tree.locate(Path::new(&changed.path), false)).collect();
+/// Secrets in files whose content is not what a package ships: that is public.
+fn secrets(tree: &Tree, shipped: &BTreeSet<PathBuf>) -> Vec<Secret> {
     let secret = |path: &Path, kind: &Kind| {
         let Kind::File(content) = kind else { return None };
-        let shipped = owned.contains(path) && !changed.contains(path);
-        let what = content.secret.or_else(|| secret::by_place(path)).filter(|_| !shipped)?;
+        let what = content.secret.or_else(|| secret::by_place(path))?;
         Some(Secret { path: absolute(path), what })
     };
-    tree.iter().filter_map(|(path, node)| secret(path, &node.kind)).collect()
+    let files = tree.iter().filter(|(path, _)| !shipped.contains(*path));
+    files.filter_map(|(path, node)| secret(path, &node.kind)).collect()
 }
 
 /// The versions that have a kernel image.

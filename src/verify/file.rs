@@ -121,6 +121,12 @@ pub fn mark(file: &FileEntry) -> Option<char> {
     marks.into_iter().find(|(flag, _)| has(file, *flag)).map(|(_, mark)| mark)
 }
 
+/// Whether the content of `node` is what the package has in its payload.
+pub fn is_shipped(node: &Node, file: &FileEntry, algorithm: u32) -> bool {
+    let Kind::File(content) = &node.kind else { return false };
+    !has(file, FileFlags::GHOST) && content.digests.get(&algorithm) == Some(&file.digest)
+}
+
 /// Compares a file of a package with the tree; none if it is as it should be. `state` is its FILESTATES entry,
 /// `algorithm` the package's FILEDIGESTALGO.
 pub fn verify(

@@ -241,6 +241,8 @@ fn secrets_and_second_kernels_fail() {
     for (path, content) in [
         ("/etc/pki/entitlement/123.pem", "certificate"),
         ("/etc/leaked.key", key.as_str()),
+        // a package owns this path, but ships nothing there
+        ("/etc/udev/hwdb.bin", key.as_str()),
         ("/root/.docker/config.json", login),
         ("/etc/yum.repos.d/internal.repo", "[x]\nbaseurl=https://user:pass@host/\n"),
         ("/etc/ssh/ssh_host_rsa_key", ""),
@@ -260,6 +262,7 @@ fn secrets_and_second_kernels_fail() {
             "/etc/leaked.key",
             "/etc/pki/entitlement/123.pem",
             "/etc/ssh/ssh_host_rsa_key",
+            "/etc/udev/hwdb.bin",
             "/etc/yum.repos.d/internal.repo",
             "/root/.docker/config.json",
         ];
