@@ -155,7 +155,7 @@ impl Cli {
     fn check_format(&self) {
         let is_diff = matches!(self.command, Command::Diff(_));
         if !is_diff && matches!(self.global.format, Format::Markdown | Format::Html) {
-            let message = "only `diff` has results as markdown or html: take text or json";
+            let message = "markdown and html are for `strata diff` only: take text or json";
             Self::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
     }
