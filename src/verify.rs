@@ -96,7 +96,6 @@ pub struct Unowned {
     /// Absolute path.
     pub path: String,
     /// What brought it: the history of the image's layer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
 }
 

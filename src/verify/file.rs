@@ -61,7 +61,6 @@ pub struct Difference {
     /// What the file has.
     pub found: String,
     /// Whether it could not be compared.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
 }
 
