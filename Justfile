@@ -30,12 +30,12 @@ diff FROM TO *ARGS: program
     {{strata}} diff {{FROM}} {{TO}} {{ARGS}}
 
 # Make the demo's repositories, build the newer snapshot on top of the older, and show the difference
-demo: (lock "demo")
+demo: (lock "demo" "--update")
     {{strata}} build demo
     rm -rf target/demo-lockfiles-before
     cp -r lockfiles/demo target/demo-lockfiles-before
-    {{strata}} --set snapshot=2025-02-10 --set ose-snapshot=2025-02-10 lock demo --update
-    {{strata}} --set snapshot=2025-02-10 --set ose-snapshot=2025-02-10 build demo
+    {{strata}} --set snapshot=2025-02-10 --set ose_snapshot=2025-02-10 lock demo --update
+    {{strata}} --set snapshot=2025-02-10 --set ose_snapshot=2025-02-10 build demo
     {{strata}} diff target/demo-lockfiles-before/node.$(uname -m).toml lockfiles/demo/node.$(uname -m).toml
 
 # Run every check and test
