@@ -76,6 +76,10 @@ impl Placer<'_> {
         let access = self.owners.access(file, |kind, name| {
             self.progress.warn(&format!("{}: {kind} {name} does not exist, root owns it instead", file.path));
         });
+        if file.path == "/" {
+            let root = self.rootfs.open_dir("/")?.context("the rootfs has no directory /")?;
+            return own_directory(root.as_fd(), file, access);
+        }
         let (directory, name) = split(&file.path)?;
         if self.parent.as_ref().is_none_or(|(path, _)| path != directory) {
             self.parent = Some((directory.to_owned(), self.rootfs.ensure_dir(directory)?));
@@ -151,13 +155,7 @@ impl Placer<'_> {
                 fs::openat(parent, name, flags, Mode::empty()).context("opening the directory")?
             }
         };
-        let Access { uid, gid, mode } = access;
-        if rustix::process::geteuid().is_root() {
-            fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                .with_context(|| format!("giving it to {uid}:{gid}"))?;
-        }
-        fs::fchmod(&fd, Mode::from_raw_mode(mode)).context("setting its mode")?;
-        fs::futimens(&fd, &mtime(file)).context("setting its time")
+        own_directory(fd.as_fd(), file, access)
     }
 
     /// The directory that is there, perhaps behind a link of root or of the directory's owner. Anything
@@ -189,6 +187,17 @@ impl Placer<'_> {
     }
 }
 
+/// Gives a directory its owner, mode and time.
+fn own_directory(fd: BorrowedFd, file: &FileEntry, access: Access) -> Result<()> {
+    let Access { uid, gid, mode } = access;
+    if rustix::process::geteuid().is_root() {
+        fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .with_context(|| format!("giving it to {uid}:{gid}"))?;
+    }
+    fs::fchmod(fd, Mode::from_raw_mode(mode)).context("setting its mode")?;
+    fs::futimens(fd, &mtime(file)).context("setting its time")
+}
+
 /// Renames what is there, if it still is.
 fn set_aside(parent: &OwnedFd, name: &str, suffix: &str) -> Result<()> {
     match fs::renameat(parent, name, parent, format!("{name}{suffix}")) {
@@ -198,7 +207,8 @@ fn set_aside(parent: &OwnedFd, name: &str, suffix: &str) -> Result<()> {
 }
 
 fn remove(rootfs: &Rootfs, file: &FileEntry, fate: Fate, progress: &dyn Progress) -> Result<()> {
-    if !matches!(fate, Fate::Erase | Fate::Save) {
+    // `/` stays whoever owned it
+    if !matches!(fate, Fate::Erase | Fate::Save) || file.path == "/" {
         return Ok(());
     }
     let (directory, name) = split(&file.path)?;
