@@ -43,6 +43,10 @@ test: check
     {{cargo-test}}
     {{sudo}} rm -rf target/tmp
 
+# Compare with rpm, rule by rule: `just parity config` runs the cases with that in their names (docs/parity.md)
+parity *CASES:
+    cargo test --quiet --test parity_specs -- {{CASES}}
+
 # Compare with rpm and dnf on a corpus of real packages: CORPUS/SIZE/2025-02-03/{baseos,appstream,ose}
 test-corpus CORPUS SIZE="small":
     STRATA_CORPUS={{CORPUS}} STRATA_CORPUS_SIZE={{SIZE}} {{cargo-test}} --test corpus

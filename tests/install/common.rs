@@ -96,7 +96,6 @@ impl Rig {
         run(&tx, runner, &self.warnings)
     }
 
-    /// rpm on its root, with nothing of the machine's configuration that matters here.
     pub fn rpm(&self) -> Command {
         rpm_on(&self.theirs)
     }
@@ -121,7 +120,8 @@ impl Rig {
     }
 }
 
-fn rpm_on(root: &Path) -> Command {
+/// rpm on a root, with nothing of the machine's configuration that matters here.
+pub fn rpm_on(root: &Path) -> Command {
     let mut rpm = Command::new("rpm");
     rpm.arg("--root").arg(root).args(["--dbpath", RPMDB, "--define", "_pkgverify_level none"]);
     rpm.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).env("LC_ALL", "C");
