@@ -196,6 +196,7 @@ impl Job<'_> {
 }
 
 impl Build<'_> {
+    #[tracing::instrument(level = "info", skip_all, fields(name = layer.name))]
     fn layer(&self, layer: &Layer, progress: &dyn Progress) -> Result<(Step, Built)> {
         if let Some(reference) = self.request.bases.get(&layer.name) {
             return self.given(layer, reference).with_context(|| format!("using {reference}"));
@@ -384,6 +385,7 @@ impl Build<'_> {
         Ok((image, composed.repairs))
     }
 
+    #[tracing::instrument(level = "info", skip_all)]
     fn fetch(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<()> {
         let wanted = fetch::wanted(self.request.plan, self.request.manifests, job.lock())?;
         self.fetcher.packages(&wanted, progress)
@@ -441,6 +443,7 @@ impl Build<'_> {
     }
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
+    #[tracing::instrument(level = "info", skip_all)]
     fn files(&self, job: &Job<'_>, rootfs: &Rootfs) -> Result<Files> {
         let rpmdb = rootfs.host_path(&format!("{}/rpmdb.sqlite", self.request.plan.stream.rpmdb))?;
         let packages = Rpmdb::open_read_only(&rpmdb)?.packages()?;
@@ -551,6 +554,7 @@ fn erasures(lock: &Lockfile) -> Vec<Nevra> {
 
 /// Gives the files of the tree the times they have in the image, so that scripts of the layers above see the
 /// same whether the tree was just made or extracted from the image.
+#[tracing::instrument(level = "info", skip_all)]
 fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
     for entry in delta.changed.values() {

@@ -96,6 +96,7 @@ impl WorkTree {
     }
 
     /// Ends the work on the rootfs.
+    #[tracing::instrument(level = "info", skip_all)]
     pub fn unmount(&mut self) -> Result<()> {
         fs::remove_dir_all(self.stage()).context("removing the staging directory")?;
         if std::mem::take(&mut self.mounted) {
@@ -105,6 +106,7 @@ impl WorkTree {
     }
 
     /// Moves the finished tree into the store under `key`.
+    #[tracing::instrument(level = "info", skip_all)]
     pub fn persist(mut self, store: &Store, key: &Digest, below: Option<Digest>) -> Result<()> {
         // `dir` is only taken here and in `keep`, which end the value
         let Some(dir) = self.dir.take() else { return Ok(()) };

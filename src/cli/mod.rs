@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::error::Hint;
 use crate::install::lua;
@@ -66,7 +67,8 @@ pub struct Global {
     /// Give a variable of the stream another value; may be repeated
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = variable)]
     set: Vec<(String, String)>,
-    /// Say more: every entry of the manifests that is applied, what is reused; twice for debugging
+    /// Say more: every entry of the manifests that is applied, what is reused, how long steps take; twice for
+    /// debugging
     #[arg(short, long, global = true, env = "STRATA_VERBOSE", action = clap::ArgAction::Count)]
     verbose: u8,
     /// Say nothing but errors
@@ -259,6 +261,7 @@ fn init_logging(global: &Global) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::CLOSE)
         .without_time()
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();

@@ -22,6 +22,7 @@ use crate::rootfs::Rootfs;
 use crate::sandbox::{Command, Sandbox};
 
 /// Applies the configuration of `layer`, which has `depth` layers below it.
+#[tracing::instrument(level = "info", skip_all)]
 pub fn apply(
     rootfs: &Rootfs,
     layer: &Layer,

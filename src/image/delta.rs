@@ -77,6 +77,7 @@ pub struct Delta {
 /// Compares the tree `upper` with the trees below it, `lower`, top first.
 ///
 /// `mtime_of` gives the time a path keeps in the image, in UTC seconds; 0 where it gives none.
+#[tracing::instrument(level = "info", skip_all)]
 pub fn delta(upper: &Path, lower: &[PathBuf], mtime_of: &dyn Fn(&Path) -> Option<i64>) -> Result<Delta> {
     let mut walk = Walk {
         upper,

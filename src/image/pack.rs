@@ -69,6 +69,7 @@ pub struct Layer {
 }
 
 /// Brings the chunks of a delta of the tree `root` into `layout`; layers are in the order of the chunks.
+#[tracing::instrument(level = "info", skip_all)]
 pub fn pack(
     layout: &Layout,
     root: &Path,

@@ -242,6 +242,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    #[tracing::instrument(level = "info", skip_all)]
     fn open(tx: &'a Transaction, runner: &'a dyn ScriptRunner, progress: &'a dyn Progress) -> Result<Self> {
         let rootfs = Rootfs::open(tx.rootfs)?;
         let mut packages = installed(&rootfs, tx.rpmdb)?;
@@ -276,6 +277,7 @@ impl<'a> Run<'a> {
     }
 
     /// Unpacks and verifies all payloads, the biggest first to keep all cores busy to the end.
+    #[tracing::instrument(level = "info", skip_all)]
     fn stage(&mut self) -> Result<()> {
         let sizes = self.installs.iter().map(|&p| Ok((self.packages[p].header.size()?, p)));
         let mut by_size: Vec<(u64, usize)> = sizes.collect::<Result<_>>()?;
@@ -315,6 +317,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    #[tracing::instrument(level = "info", skip_all)]
     fn decide_fates(&mut self) -> Result<()> {
         let wanted = Wanted { docs: self.tx.docs, langs: self.tx.langs };
         let Fates { files, restated } =
@@ -382,6 +385,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    #[tracing::instrument(level = "info", skip_all)]
     fn posttrans(&mut self) -> Result<()> {
         let installs = self.installs.clone();
         for &package in &installs {
@@ -411,6 +415,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes all changes to the rpmdb at once.
+    #[tracing::instrument(level = "info", skip_all)]
     fn write_rpmdb(&mut self) -> Result<()> {
         let context = || format!("writing the rpmdb in {}", self.tx.rpmdb);
         self.rootfs.create_dir_all(self.tx.rpmdb).with_context(context)?;

@@ -24,6 +24,7 @@ const LEFTOVERS: [&str; 12] = [
 ];
 
 /// Removes what must not ship. `packaged` tells whether a package of the rootfs has this path.
+#[tracing::instrument(level = "info", skip_all)]
 pub fn clean(rootfs: &Rootfs, packaged: &dyn Fn(&str) -> bool) -> Result<()> {
     for dir in TRANSIENT {
         // `/var/run` and the like may be links out of the directory meant
