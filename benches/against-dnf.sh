@@ -1,19 +1,35 @@
 #!/bin/bash
 # Times `strata build` of three layers against dnf and buildah making the same three, interleaved.
 #
-#   STRATA_CORPUS=DIR benches/against-dnf.sh [RUNS]
+#   against-dnf.sh CORPUS [SIZE] [RUNS]
 #
-# DIR is a snapshot as benches/snapshot-stream.sh takes it, its public key beside it in $STRATA_CORPUS_KEY.
-# Packages are fetched and locked before; every run starts from a store with RPMs only. Needs root for dnf
-# and buildah. Prints one line per run and the medians with their ratio.
+# CORPUS holds SIZE/2025-02-03, a snapshot as snapshot-stream.sh takes it, and keys/RPM-GPG-KEY-strata-test.
+# SIZE is `full`, RUNS 3 if not given. Needs root, for dnf and buildah. What is measured, RUNS times each:
+#
+#   strata    three images from lockfiles; every run starts from a store with RPMs only
+#   install   dnf --installroot, three times on the same root: no images
+#   images    dnf into the container of each layer, buildah commit, buildah push to an OCI layout
+#
+# Prints the medians, and a line `bench NAME: ours S s, peer S s, ratio R, peak MiB` per peer; the ratio is ours
+# by the peer's, the peak that of our largest process.
 set -euo pipefail
-snapshot=$(realpath "${STRATA_CORPUS:?a snapshot of repositories}")
-key=$(realpath "${STRATA_CORPUS_KEY:?the public key of the packages}")
-runs=${1:-3}
+snapshot=$(realpath "${1:?a corpus, see the head of this file}/${2:-full}/2025-02-03")
+key=$(realpath "$1/keys/RPM-GPG-KEY-strata-test")
+runs=${3:-3}
 here=$(cd "$(dirname "$0")/.." && pwd)
 strata=${STRATA:-$here/target/release/strata}
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/strata-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'clean; rm -rf "$work"' EXIT
+
+# buildah with a storage of its own.
+storage() { buildah --root "$work/containers" --runroot "$work/run" --storage-driver overlay "$@"; }
+
+clean() {
+    "$strata" -q gc --all
+    storage rm --all > "$work/log"
+    storage rmi --all --force > "$work/log"
+    rm -rf "$work/root" "$work/peer"
+}
 
 "$here/benches/snapshot-stream.sh" "$snapshot" "$key" "$work/manifests"
 export STRATA_MANIFESTS=$work/manifests STRATA_LOCKFILES=$work/lockfiles STRATA_STORE=$work/store
@@ -31,52 +47,73 @@ printf '%%_dbpath /usr/lib/sysimage/rpm\n%%_build_id_links none\n%%_db_backend s
     done
 } > "$work/dnf.conf"
 
-reset_strata() { "$strata" -q gc --all; }
+# Installs the packages of a layer into a root, with the API file systems that container builds have.
+install_layer() {
+    mkdir -p "$2/proc" "$2/dev"
+    # shellcheck disable=SC2016 # the inner shell expands
+    HOME=$work/home LANG=C.UTF-8 xargs -d '\n' -a "$snapshot/layers/$1.packages" unshare --mount --pid --fork sh -ec '
+        root=$1 config=$2; shift 2
+        mount -t proc proc "$root/proc"
+        mount --rbind /dev "$root/dev"
+        exec dnf -q -y -c "$config" --installroot="$root" --releasever=9 --noplugins install "$@"
+    ' sh "$2" "$work/dnf.conf" > "$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
+}
 
-run_strata() { "$strata" -q build --offline corpus; }
+run_strata() { "$strata" -q build --offline corpus > "$work/log"; }
 
-run_dnf() {
+run_install() {
+    local layer
     for layer in bootc coreos node; do
-        # shellcheck disable=SC2046 # a list of words
-        HOME=$work/home dnf -q -y -c "$work/dnf.conf" --installroot="$work/root" --releasever=9 --noplugins \
-            install $(cat "$snapshot/layers/$layer.packages") > /dev/null
+        install_layer "$layer" "$work/root"
     done
 }
 
 run_images() {
-    local below=scratch container
+    local below=scratch layer container root
     for layer in bootc coreos node; do
-        container=$(buildah from --quiet "$below")
-        tar -C "$work/root" -cf "$work/root.tar" .
-        buildah add --quiet "$container" "$work/root.tar" / > /dev/null
-        buildah commit --quiet "$container" "bench-$layer" > /dev/null
-        buildah push --quiet "bench-$layer" "oci:$work/peer:$layer"
-        buildah rm "$container" > /dev/null
+        container=$(storage from "$below")
+        root=$(storage mount "$container")
+        install_layer "$layer" "$root"
+        rm -rf "$root/var/cache/dnf"
+        storage umount "$container" > "$work/log"
+        storage commit --quiet --rm "$container" "bench-$layer" > "$work/log"
+        storage push --quiet "bench-$layer" "oci:$work/peer:$layer"
         below=bench-$layer
     done
 }
 
-# Prints wall seconds, user seconds and peak memory in KiB of a function of this script.
+# Notes the name of what is measured, its wall, user and system seconds, and the peak of its largest process in KiB.
 measure() {
-    local log=$work/time
-    export -f run_strata run_dnf run_images
-    export work strata snapshot
-    /usr/bin/time -f '%e %U %M' -o "$log" bash -ec "$1"
-    printf '%s %s\n' "$1" "$(tail -n1 "$log")" | tee -a "$work/results"
+    clean
+    # an ext4 without journal gives out no inode for a minute after it was deleted, and looks at each in vain:
+    # whoever comes next would pay for what was removed before
+    sync
+    sleep 61
+    /usr/bin/time -f "$1 %e %U %S %M" -a -o "$work/results" bash -euo pipefail -c "run_$1"
+    tail -n1 "$work/results"
 }
 
+export -f storage install_layer run_strata run_install run_images
+export work snapshot strata
 for _ in $(seq "$runs"); do
-    reset_strata
-    measure run_strata
-    rm -rf "$work/root"
-    measure run_dnf
+    for what in strata install images; do
+        measure $what
+    done
 done
 
 python3 - "$work/results" <<'PY'
 import statistics, sys
-rows = [line.split() for line in open(sys.argv[1])]
-median = lambda name, col: statistics.median(float(r[col]) for r in rows if r[0] == name)
-for name in ("run_strata", "run_dnf"):
-    print(f"{name[4:]:8} wall {median(name, 1):7.2f} s   user {median(name, 2):7.2f} s   peak {median(name, 3) / 1024:6.0f} MiB")
-print(f"ratio    wall {median('run_strata', 1) / median('run_dnf', 1):.2f}      user {median('run_strata', 2) / median('run_dnf', 2):.2f}")
+
+runs = [line.split() for line in open(sys.argv[1])]
+def medians(name):
+    wall, user, system, peak = (statistics.median(float(r[i]) for r in runs if r[0] == name) for i in range(1, 5))
+    return wall, user, system, peak / 1024
+
+for name in ("strata", "install", "images"):
+    print("%-8s wall %6.1f s   user %6.1f s   system %6.1f s   peak %5.0f MiB" % (name, *medians(name)))
+ours = medians("strata")
+for name in ("install", "images"):
+    peer = medians(name)
+    for metric, ours_s, peer_s in (("wall", ours[0], peer[0]), ("cpu", ours[1] + ours[2], peer[1] + peer[2])):
+        print(f"bench {name}-{metric}: ours {ours_s:.1f} s, peer {peer_s:.1f} s, ratio {ours_s / peer_s:.2f}, peak {ours[3]:.0f} MiB")
 PY
