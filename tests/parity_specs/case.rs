@@ -14,7 +14,7 @@
 //! %post -p <lua>
 //!   posix.mkdir("/srv")
 //! %install                                 more files, in a spec's own words; and below %files
-//!   mknod %{buildroot}/srv/pipe p
+//!   head -c 4096 /dev/zero > %{buildroot}/srv/zeros
 //!
 //! install alpha-1 beta-1                   rpm -i
 //! do echo more >> /etc/alpha               what an administrator does, in both roots

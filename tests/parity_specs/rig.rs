@@ -135,9 +135,8 @@ impl<'a> Roots<'a> {
             Action::Install(new) => (self.files(new), Vec::new()),
             Action::Upgrade { new, replacing } => {
                 let new = self.files(new);
-                let replaced = self.installed_as(&new).into_iter().chain(self.nevras(replacing));
-                let replaced = replaced.collect();
-                (new, replaced)
+                let old = self.installed_as(&new).into_iter().chain(self.nevras(replacing)).collect();
+                (new, old)
             }
             Action::Erase(old) => (Vec::new(), self.nevras(old)),
             Action::Do(code) => {
