@@ -108,5 +108,5 @@ fn a_layer_must_exist() {
     let output = Tree::new(&[]).compile(&["demo", "tpo", "--arch", "x86_64"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(told, "error: stream demo has no layer `tpo`\n  hint: its layers are base, top\n");
+    assert_eq!(told, "error: the stream demo has no layer `tpo`\n  hint: its layers are base, top\n");
 }
