@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::time::uptime;
 
 use crate::error::Hint;
 use crate::install::lua;
@@ -262,7 +263,7 @@ fn init_logging(global: &Global) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::CLOSE)
-        .without_time()
+        .with_timer(uptime())
         .with_ansi(std::io::stderr().is_terminal())
         .try_init();
 }
