@@ -33,8 +33,8 @@ clean() {
 
 "$here/benches/snapshot-stream.sh" "$snapshot" "$key" "$work/manifests"
 export STRATA_MANIFESTS=$work/manifests STRATA_LOCKFILES=$work/lockfiles STRATA_STORE=$work/store
-"$strata" -q lock corpus
-"$strata" -q fetch corpus
+"$strata" -q lock corpus > "$work/log"
+"$strata" -q fetch corpus > "$work/log"
 
 # The peer's configuration and rpm macros: nothing of the host's, the rpmdb where images have it.
 mkdir -p "$work/home"
