@@ -19,6 +19,7 @@ runs=${3:-3}
 here=$(cd "$(dirname "$0")/.." && pwd)
 strata=${STRATA:-$here/target/release/strata}
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/strata-bench.XXXXXX")
+export STRATA_MANIFESTS=$work/manifests STRATA_LOCKFILES=$work/lockfiles STRATA_STORE=$work/store
 trap 'clean; rm -rf "$work"' EXIT
 
 # buildah with a storage of its own.
@@ -32,7 +33,6 @@ clean() {
 }
 
 "$here/benches/snapshot-stream.sh" "$snapshot" "$key" "$work/manifests"
-export STRATA_MANIFESTS=$work/manifests STRATA_LOCKFILES=$work/lockfiles STRATA_STORE=$work/store
 "$strata" -q lock corpus > "$work/log"
 "$strata" -q fetch corpus > "$work/log"
 
