@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use tempfile::TempDir;
 
@@ -113,8 +113,8 @@ impl Sandbox {
         let points = MountPoints::make(&self.rootfs)?;
         let (info, tell_info) = io::pipe().context("making a pipe")?;
         let ended = self
-            .bwrap(command, &points, &scratch, &tell_info)
-            .and_then(|bwrap| wait(bwrap, &command.stdin, info, tell_info));
+            .bwrap(command, &points, &scratch, tell_info)
+            .and_then(|bwrap| wait(bwrap, &command.stdin, info));
         points.remove()?;
         scratch.close().context("removing a scratch directory")?;
         let (status, output) = ended?;
@@ -126,10 +126,11 @@ impl Sandbox {
         command: &Command,
         points: &MountPoints,
         scratch: &TempDir,
-        tell_info: &PipeWriter,
+        tell_info: PipeWriter,
     ) -> Result<std::process::Command> {
         let mut bwrap = std::process::Command::new("bwrap");
         bwrap.arg("--info-fd").arg(tell_info.as_raw_fd().to_string());
+        process::inherit(&mut bwrap, tell_info.into());
         // not --clearenv, which the bubblewrap of EL9 does not know
         bwrap.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         // no --unshare-user: a user namespace of bwrap's has one id only
@@ -183,21 +184,14 @@ fn put(scratch: &TempDir, name: &str, text: &str) -> Result<PathBuf> {
 }
 
 /// Runs bwrap with `input` until nothing of what it started is left; its exit status and the end of its output.
-///
-/// `tell_info` is the pipe that bwrap was told of by `--info-fd`, `info` its other end.
-fn wait(
-    mut bwrap: std::process::Command,
-    input: &[u8],
-    info: PipeReader,
-    tell_info: PipeWriter,
-) -> Result<(i32, String)> {
+/// `info` is the other end of the pipe of its `--info-fd`.
+fn wait(mut bwrap: std::process::Command, input: &[u8], info: PipeReader) -> Result<(i32, String)> {
     let (reader, writer) = io::pipe().context("making a pipe")?;
     bwrap.stdin(Stdio::piped());
     bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
-    rustix::io::fcntl_setfd(&tell_info, FdFlags::empty()).context("handing a pipe to bwrap")?;
     let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
     // the command still holds our ends of the pipes, which would never end
-    drop((bwrap, tell_info));
+    drop(bwrap);
     let init = init_process(info).context("asking bwrap for its first process")?;
     let output = exchange(&mut child, input, reader).context("talking to a command in the sandbox")?;
     let status = child.wait().context("waiting for bwrap")?;

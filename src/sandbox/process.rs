@@ -4,12 +4,16 @@
 //! Functions that need a process of one thread say so with an error instead of trusting their caller.
 #![expect(
     unsafe_code,
-    reason = "fork(2), unshare(2), keyctl(2), close_range(2) and setenv(3) have no safe form"
+    reason = "fork(2) and what happens after it, unshare(2), keyctl(2), close_range(2) and setenv(3) have no safe form"
 )]
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Pid;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -58,6 +62,13 @@ pub fn keep_descriptors() -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Has `command` inherit `fd`, at its number, and no other process that starts meanwhile. `command` owns it then.
+pub fn inherit(command: &mut Command, fd: OwnedFd) {
+    let inheritable = move || Ok(fcntl_setfd(&fd, FdFlags::empty())?);
+    // SAFETY: the closure runs between fork and exec, where it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(inheritable) };
 }
 
 /// setenv(3), or unsetenv(3) without a value.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process;
+use std::time::Duration;
 
 use strata::sandbox::{Command, Sandbox};
 
@@ -23,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     ("nothing_survives", nothing_survives),
     ("no_way_out", no_way_out),
     ("no_sockets_of_the_host", no_sockets_of_the_host),
+    ("sandboxes_side_by_side", sandboxes_side_by_side),
 ];
 
 fn no_network() {
@@ -223,4 +225,24 @@ fn no_sockets_of_the_host() {
     assert!(fs::read_to_string("/proc/net/unix").unwrap().contains(&name));
     let fixture = Fixture::new();
     assert!(!fixture.sh("cat /proc/net/unix").contains("strata-test"));
+}
+
+/// Neither of two sandboxes that start at once holds a pipe of the other: each would wait for the other's end,
+/// and its command for input that comes after.
+fn sandboxes_side_by_side() {
+    let (done, ended) = std::sync::mpsc::channel();
+    for _ in 0..4 {
+        let done = done.clone();
+        std::thread::spawn(move || {
+            let fixture = Fixture::new();
+            for _ in 0..100 {
+                let command = Command { stdin: b"said".to_vec(), ..shell("cat") };
+                assert_eq!(fixture.run(&command).output, "said");
+            }
+            done.send(())
+        });
+    }
+    for _ in 0..4 {
+        ended.recv_timeout(Duration::from_secs(120)).expect("none of them waits for another");
+    }
 }
