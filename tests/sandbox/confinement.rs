@@ -231,10 +231,10 @@ fn no_sockets_of_the_host() {
 /// and its command for input that comes after.
 fn sandboxes_side_by_side() {
     let (done, ended) = std::sync::mpsc::channel();
-    for _ in 0..4 {
+    let fixtures = [(); 4].map(|()| Fixture::new());
+    for fixture in fixtures {
         let done = done.clone();
         std::thread::spawn(move || {
-            let fixture = Fixture::new();
             for _ in 0..100 {
                 let command = Command { stdin: b"said".to_vec(), ..shell("cat") };
                 assert_eq!(fixture.run(&command).output, "said");
