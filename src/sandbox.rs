@@ -1,5 +1,6 @@
 //! Namespaces and bubblewrap: the only place where foreign code runs.
 
+mod bounds;
 mod namespace;
 mod overlay;
 pub(crate) mod process;
@@ -10,18 +11,20 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags};
+use anyhow::{Context, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use tempfile::TempDir;
 
+use self::bounds::{Excess, Watch};
 use crate::error::{HintExt, hinted};
 
+pub use bounds::Bounds;
 pub use namespace::enter_namespace;
 pub use overlay::{mount_overlay, unmount};
 
@@ -31,8 +34,7 @@ pub use overlay::{mount_overlay, unmount};
 /// fresh `/proc`, a minimal `/dev`, and `/run`, `/tmp` and `/var/tmp` that are empty and forgotten
 /// afterwards. The umask is strata's own: 022 after [`enter_namespace`].
 ///
-/// When its first process ends all others are killed. Until then it may use as much time, memory, processes
-/// and disk as strata itself: who has to bound that, puts strata into a cgroup.
+/// When its first process ends all others are killed, and so are all when they exceed a command's [`Bounds`].
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     /// The rootfs.
@@ -55,6 +57,8 @@ pub struct Command {
     pub script: Option<(usize, String)>,
     /// Files of the host that are seen inside, read-only: the host's path, and the one inside (below `/run`).
     pub files: Vec<(PathBuf, String)>,
+    /// What it may use.
+    pub bounds: Bounds,
 }
 
 /// How a command ended.
@@ -105,16 +109,18 @@ const CAPABILITIES: [&str; 10] = [
 const FIPS: &str = "/proc/sys/crypto/fips_enabled";
 
 impl Sandbox {
-    /// Runs `command` and waits. An error means that the sandbox itself could not be made.
+    /// Runs `command` and waits. An error means that the sandbox itself could not be made, or that the command
+    /// was killed for exceeding its bounds.
     pub fn run(&self, command: &Command) -> Result<Outcome> {
         let started = Instant::now();
         let scratch =
             tempfile::Builder::new().prefix("strata-").tempdir().context("making a scratch directory")?;
+        let watch = Watch::new(&command.bounds, [self.rootfs.as_path(), scratch.path()])?;
         let points = MountPoints::make(&self.rootfs)?;
         let (info, tell_info) = io::pipe().context("making a pipe")?;
         let ended = self
             .bwrap(command, &points, &scratch, tell_info)
-            .and_then(|bwrap| wait(bwrap, &command.stdin, info));
+            .and_then(|bwrap| wait(bwrap, &command.stdin, info, watch));
         points.remove()?;
         scratch.close().context("removing a scratch directory")?;
         let (status, output) = ended?;
@@ -131,6 +137,7 @@ impl Sandbox {
         let mut bwrap = std::process::Command::new("bwrap");
         bwrap.arg("--info-fd").arg(tell_info.as_raw_fd().to_string());
         process::inherit(&mut bwrap, tell_info.into());
+        process::give_way(&mut bwrap);
         // not --clearenv, which the bubblewrap of EL9 does not know
         bwrap.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         // no --unshare-user: a user namespace of bwrap's has one id only
@@ -185,24 +192,74 @@ fn put(scratch: &TempDir, name: &str, text: &str) -> Result<PathBuf> {
 
 /// Runs bwrap with `input` until nothing of what it started is left; its exit status and the end of its output.
 /// `info` is the other end of the pipe of its `--info-fd`.
-fn wait(mut bwrap: std::process::Command, input: &[u8], info: PipeReader) -> Result<(i32, String)> {
+fn wait(
+    mut bwrap: std::process::Command,
+    input: &[u8],
+    info: PipeReader,
+    watch: Watch,
+) -> Result<(i32, String)> {
     let (reader, writer) = io::pipe().context("making a pipe")?;
     bwrap.stdin(Stdio::piped());
     bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
     let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
     // the command still holds our ends of the pipes, which would never end
     drop(bwrap);
-    let init = init_process(info).context("asking bwrap for its first process")?;
-    let output = exchange(&mut child, input, reader).context("talking to a command in the sandbox")?;
+    let stdin = child.stdin.take();
+    let (output, excess) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // a command that does not read its input is not in error
+            let _ = stdin.map(|mut stdin| stdin.write_all(input));
+        });
+        let init = init_process(info).context("asking bwrap for its first process")?;
+        let mut output = Tail::new(reader);
+        let excess = match &init {
+            Some(init) => init.attend(&mut output, watch)?,
+            None => None,
+        };
+        while output.read().context("reading a command's output")? {}
+        anyhow::Ok((output, excess))
+    })?;
     let status = child.wait().context("waiting for bwrap")?;
-    if let Some(init) = init {
-        gone(&init).context("waiting for the processes in the sandbox to end")?;
+    let output = output.text();
+    match excess {
+        Some(excess) => Err(exceeded(&excess, &output)),
+        None => Ok((status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1), output)),
     }
-    Ok((status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1), output))
+}
+
+/// The error of a command that was killed for what it used.
+fn exceeded(excess: &Excess, output: &str) -> anyhow::Error {
+    let message = format!("killed, because {excess}");
+    let said = last_lines(output);
+    let error = if said.is_empty() { anyhow!("it wrote nothing") } else { anyhow!(said) };
+    let advice = match excess {
+        Excess::Disk(..) => "if other programs fill this disk: make room; else look for an endless loop",
+        _ => "look for an endless loop in it",
+    };
+    Err::<(), _>(error).hint(message, advice).expect_err("made of an error")
+}
+
+/// The last lines of a command's output, without the control characters that would act on a terminal.
+pub fn last_lines(output: &str) -> String {
+    const LINES: usize = 20;
+    const LENGTH: usize = 400;
+    let lines: Vec<&str> = output.lines().collect();
+    let shown = lines[lines.len().saturating_sub(LINES)..].iter().map(|line| {
+        let skipped = line.chars().count().saturating_sub(LENGTH);
+        let harmless = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+        line.chars().skip(skipped).map(harmless).collect::<String>()
+    });
+    shown.collect::<Vec<_>>().join("\n")
+}
+
+/// The first process of a sandbox's pid namespace, with which all others end.
+struct Init {
+    pid: Pid,
+    fd: OwnedFd,
 }
 
 /// The first process of the sandbox's pid namespace; none if it has ended already, or never began.
-fn init_process(mut info: PipeReader) -> Result<Option<OwnedFd>> {
+fn init_process(mut info: PipeReader) -> Result<Option<Init>> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "kebab-case")]
     struct Info {
@@ -217,47 +274,87 @@ fn init_process(mut info: PipeReader) -> Result<Option<OwnedFd>> {
     let pid = Pid::from_raw(child_pid).with_context(|| format!("reading {json:?}"))?;
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Err(Errno::SRCH) => Ok(None),
-        opened => Ok(Some(opened?)),
+        opened => Ok(Some(Init { pid, fd: opened? })),
     }
 }
 
-/// Waits for the first process of a pid namespace. bwrap does not: it leaves when the command has ended, and
-/// the kernel then kills that process, which ends when it has killed and buried all others
-/// (pid_namespaces(7)). A daemon that a scriptlet started could change the rootfs until then.
-fn gone(init: &OwnedFd) -> rustix::io::Result<()> {
-    let end = || rustix::event::poll(&mut [PollFd::new(init, PollFlags::IN)], None);
-    rustix::io::retry_on_intr(end).map(drop)
-}
-
-/// Feeds `input` to the child and returns the end of its output.
-fn exchange(child: &mut Child, input: &[u8], output: PipeReader) -> io::Result<String> {
-    let stdin = child.stdin.take();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // a command that does not read its input is not in error
-            let _ = stdin.map(|mut stdin| stdin.write_all(input));
-        });
-        tail(output)
-    })
-}
-
-/// Reads to the end, keeps the last [`OUTPUT_KEPT`] bytes.
-fn tail(mut from: impl Read) -> io::Result<String> {
-    let mut kept = Vec::new();
-    let mut chunk = [0; 8192];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(n) => kept.extend_from_slice(&chunk[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if kept.len() > 2 * OUTPUT_KEPT {
-            kept.drain(..kept.len() - OUTPUT_KEPT);
+impl Init {
+    /// Reads `output` and keeps `watch` until this process has ended, by itself or because a bound was exceeded.
+    ///
+    /// bwrap does not wait for it: it leaves when the command has ended, and the kernel then kills this
+    /// process, which ends when it has killed and buried all others (pid_namespaces(7)). A daemon that a
+    /// scriptlet started could change the rootfs until then.
+    fn attend(&self, output: &mut Tail<PipeReader>, mut watch: Watch) -> Result<Option<Excess>> {
+        let mut excess = None;
+        let mut open = true;
+        loop {
+            let (ended, written) = self.poll(open.then_some(&output.from), watch.pause())?;
+            if ended {
+                return Ok(excess);
+            }
+            if written {
+                open = output.read().context("reading a command's output")?;
+            }
+            if let Some(found) = watch.look(self.pid, output.length)? {
+                self.kill()?;
+                excess.get_or_insert(found);
+            }
         }
     }
-    let start = kept.len().saturating_sub(OUTPUT_KEPT);
-    Ok(String::from_utf8_lossy(&kept[start..]).into_owned())
+
+    /// Waits for this process to end, or for something to read from `output`.
+    fn poll(&self, output: Option<&PipeReader>, timeout: Duration) -> Result<(bool, bool)> {
+        let mut polled = vec![PollFd::new(&self.fd, PollFlags::IN)];
+        polled.extend(output.map(|output| PollFd::new(output, PollFlags::IN)));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&timeout)))
+            .context("waiting for a command in the sandbox")?;
+        let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+        Ok((ready(polled.first()), ready(polled.get(1))))
+    }
+
+    fn kill(&self) -> Result<()> {
+        match rustix::process::pidfd_send_signal(&self.fd, Signal::KILL) {
+            Err(Errno::SRCH) => Ok(()),
+            killed => killed.context("killing a command in the sandbox"),
+        }
+    }
+}
+
+/// The end of what a pipe gives: its last [`OUTPUT_KEPT`] bytes.
+struct Tail<R> {
+    from: R,
+    /// Of all that was read, in bytes.
+    length: u64,
+    kept: Vec<u8>,
+}
+
+impl<R: Read> Tail<R> {
+    fn new(from: R) -> Self {
+        Self { from, length: 0, kept: Vec::new() }
+    }
+
+    /// Reads what is there, or waits for it; false at the end.
+    fn read(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 8192];
+        let n = loop {
+            match self.from.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        self.length += n as u64;
+        self.kept.extend_from_slice(&chunk[..n]);
+        if self.kept.len() > 2 * OUTPUT_KEPT {
+            self.kept.drain(..self.kept.len() - OUTPUT_KEPT);
+        }
+        Ok(n > 0)
+    }
+
+    fn text(&self) -> String {
+        let start = self.kept.len().saturating_sub(OUTPUT_KEPT);
+        String::from_utf8_lossy(&self.kept[start..]).into_owned()
+    }
 }
 
 /// The status of the command, told apart from bwrap's own failures: those are status 1 and a line of its own.
@@ -345,11 +442,17 @@ mod tests {
 
     #[test]
     fn output_keeps_its_end() {
+        let tail = |bytes: &[u8]| {
+            let mut tail = Tail::new(bytes);
+            while tail.read().unwrap() {}
+            assert_eq!(tail.length, bytes.len() as u64);
+            tail.text()
+        };
         let long: String = (0..40_000).map(|n| format!("{n:06}\n")).collect();
-        let kept = tail(long.as_bytes()).unwrap();
+        let kept = tail(long.as_bytes());
         assert_eq!(kept.len(), OUTPUT_KEPT);
         assert!(long.ends_with(&kept));
-        assert_eq!(tail(&b"a\xffb"[..]).unwrap(), "a\u{fffd}b");
+        assert_eq!(tail(b"a\xffb"), "a\u{fffd}b");
     }
 
     #[test]

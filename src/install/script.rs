@@ -9,7 +9,7 @@ use super::macros::Macros;
 use super::{ScriptCall, ScriptRunner};
 use crate::error::HintExt;
 use crate::package::header::{Header, Phase};
-use crate::sandbox::{self, Outcome, Sandbox};
+use crate::sandbox::{self, Outcome, Sandbox, last_lines};
 
 /// The interpreter that rpm has built in.
 const LUA: &str = "<lua>";
@@ -114,7 +114,7 @@ pub fn describe_failure(call: &ScriptCall, outcome: &Outcome) -> anyhow::Error {
         status @ 129.. => format!("was killed by signal {}", status - 128),
         status => format!("failed with status {status}"),
     };
-    let said = end(&outcome.output);
+    let said = last_lines(&outcome.output);
     let said = if said.is_empty() { "it wrote nothing".to_owned() } else { said };
     let message = format!("{} {how}", name(call));
     let said: Result<()> = Err(anyhow!(said));
@@ -130,19 +130,6 @@ pub fn describe_failure(call: &ScriptCall, outcome: &Outcome) -> anyhow::Error {
     described.expect_err("made of an error")
 }
 
-/// The last lines of a script's output, without the control characters that would act on a terminal.
-fn end(output: &str) -> String {
-    const LINES: usize = 20;
-    const LENGTH: usize = 400;
-    let lines: Vec<&str> = output.lines().collect();
-    let shown = lines[lines.len().saturating_sub(LINES)..].iter().map(|line| {
-        let skipped = line.chars().count().saturating_sub(LENGTH);
-        let harmless = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-        line.chars().skip(skipped).map(harmless).collect::<String>()
-    });
-    shown.collect::<Vec<_>>().join("\n")
-}
-
 /// A warning if a script that ended well says that something failed. Many ignore it (`useradd ... || :`), and
 /// what is missing shows up on a node, long after the build.
 pub fn complaint(call: &ScriptCall, outcome: &Outcome) -> Option<String> {
@@ -155,7 +142,7 @@ pub fn complaint(call: &ScriptCall, outcome: &Outcome) -> Option<String> {
         "Permission denied",
         "Operation not permitted",
     ];
-    let said = end(&outcome.output);
+    let said = last_lines(&outcome.output);
     let line = said.lines().find(|line| SIGNS.iter().any(|sign| line.contains(sign)))?;
     Some(format!("{} ended well, but says: {line}", name(call)))
 }

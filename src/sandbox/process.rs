@@ -13,8 +13,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::Pid;
+use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, nice, set_dumpable_behavior, setrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Which of the two processes returned from [`fork`].
@@ -69,6 +70,27 @@ pub fn inherit(command: &mut Command, fd: OwnedFd) {
     let inheritable = move || Ok(fcntl_setfd(&fd, FdFlags::empty())?);
     // SAFETY: the closure runs between fork and exec, where it makes one system call and allocates nothing.
     unsafe { command.pre_exec(inheritable) };
+}
+
+/// Has `command`, and what it starts, give way to this process: a lower priority, first to go when the kernel is
+/// out of memory. And no core dump, which would land in the rootfs.
+pub fn give_way(command: &mut Command) {
+    const NICE: i32 = 10;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let prepare = move || {
+        nice(NICE)?;
+        setrlimit(Resource::Core, none)?;
+        // A process that has entered a namespace does not own its files in /proc until it executes another
+        // program, or says so. Without /proc there is no such preference.
+        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        if let Ok(score) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        {
+            let _ = rustix::io::write(score, b"1000");
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec, where it makes system calls and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// setenv(3), or unsetenv(3) without a value.

@@ -32,8 +32,9 @@ impl Fixture {
         symlink("usr/bin", rootfs.join("bin")).unwrap();
         fs::copy("/usr/bin/busybox", rootfs.join("usr/bin/busybox")).expect("busybox-static is installed");
         for applet in [
-            "sh", "cat", "chmod", "chown", "chroot", "env", "head", "hostname", "id", "ls", "mkdir", "mknod",
-            "mount", "nc", "setsid", "sleep", "stat", "test", "touch", "true", "umount", "unshare",
+            "sh", "cat", "chmod", "chown", "chroot", "dd", "env", "head", "hostname", "id", "ls", "mkdir",
+            "mknod", "mount", "nc", "setsid", "sleep", "stat", "test", "touch", "true", "umount", "unshare",
+            "yes",
         ] {
             symlink("busybox", rootfs.join("usr/bin").join(applet)).unwrap();
         }

@@ -4,6 +4,7 @@
 //! Run by root, all checks run a second time as the user `stratatest` (who needs a subuid range).
 #![expect(clippy::print_stdout, reason = "this is the test harness")]
 
+mod bounds;
 mod confinement;
 mod fixture;
 mod lua;
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn run(filters: &[String]) -> ExitCode {
-    let checks = [namespace::CHECKS, confinement::CHECKS, overlay::CHECKS, lua::CHECKS].concat();
+    let checks =
+        [namespace::CHECKS, confinement::CHECKS, bounds::CHECKS, overlay::CHECKS, lua::CHECKS].concat();
     let mut failed = 0;
     for (name, check) in checks {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
