@@ -32,7 +32,8 @@ pub use overlay::{mount_overlay, unmount};
 ///
 /// A command is root, as far as files go, of the namespace strata is in. It sees the rootfs, writable, as `/`, a
 /// fresh `/proc`, a minimal `/dev`, and `/run`, `/tmp` and `/var/tmp` that are empty and forgotten
-/// afterwards. The umask is strata's own: 022 after [`enter_namespace`].
+/// afterwards. The umask is strata's own: 022 after [`enter_namespace`], which also shields the files of the host
+/// that can be reached inside.
 ///
 /// When its first process ends all others are killed, and so are all when they exceed a command's [`Bounds`].
 #[derive(Clone, Debug)]
@@ -137,7 +138,7 @@ impl Sandbox {
         let mut bwrap = std::process::Command::new("bwrap");
         bwrap.arg("--info-fd").arg(tell_info.as_raw_fd().to_string());
         process::inherit(&mut bwrap, tell_info.into());
-        process::give_way(&mut bwrap);
+        process::first_to_go(&mut bwrap);
         // not --clearenv, which the bubblewrap of EL9 does not know
         bwrap.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         // no --unshare-user: a user namespace of bwrap's has one id only
@@ -296,7 +297,7 @@ impl Init {
                 open = output.read().context("reading a command's output")?;
             }
             if let Some(found) = watch.look(self.pid, output.length)? {
-                self.kill()?;
+                self.kill().context("killing a command in the sandbox")?;
                 excess.get_or_insert(found);
             }
         }
@@ -313,11 +314,13 @@ impl Init {
         Ok((ready(polled.first()), ready(polled.get(1))))
     }
 
-    fn kill(&self) -> Result<()> {
+    /// Kills it, and all others.
+    fn kill(&self) -> io::Result<()> {
         match rustix::process::pidfd_send_signal(&self.fd, Signal::KILL) {
-            Err(Errno::SRCH) => Ok(()),
-            killed => killed.context("killing a command in the sandbox"),
+            Err(Errno::SRCH) => return Ok(()),
+            killed => killed?,
         }
+        bounds::kill(self.pid)
     }
 }
 

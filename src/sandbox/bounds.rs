@@ -2,19 +2,19 @@
 //!
 //! The kernel has nothing for this that works everywhere: its limit on processes does not bind root, those on
 //! memory and files hold for one process at a time, and cgroups are not ours to make without root or in a
-//! container. So strata looks, several times a second, and kills all processes of a sandbox at once when they
-//! use too much. They run with a lower priority, so that it gets to look, and are the first whom the kernel
-//! takes when memory runs out before that, as in a container that has less than the machine.
+//! container. So strata looks, several times a second, and kills all processes of a sandbox when together they
+//! use too much. And they are the first whom the kernel takes when memory runs out before that, as in a container
+//! that has less than the machine.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::fs::StatVfs;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// How much a command and all processes it starts may use before they are killed.
 ///
@@ -151,30 +151,21 @@ struct Usage {
 }
 
 impl Usage {
-    /// Of the sandbox whose first process is `init`: its own `/proc` lists all of them, and no other.
+    /// Of the sandbox whose first process is `init`.
     fn of(init: Pid) -> io::Result<Self> {
-        let root = PathBuf::from(format!("/proc/{}/root", init.as_raw_nonzero()));
         let mut usage = Self::default();
-        let entries = match fs::read_dir(root.join("proc")) {
-            Err(error) if is_absent(&error) => return Ok(usage), // not mounted yet, or all has ended
-            entries => entries?,
-        };
-        // Who reads this finds itself in the host's /proc only, which bwrap has at first.
-        if fs::read_link(root.join("proc/self")).is_ok() {
-            return Ok(usage);
-        }
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes()[0].is_ascii_digit() {
-                match fs::read_to_string(entry.path().join("status")) {
-                    Ok(status) => usage.add(&status),
-                    Err(error) if is_absent(&error) => {}
-                    Err(error) => return Err(error),
-                }
+        for process in processes(init)? {
+            match fs::read_to_string(process.join("status")) {
+                Ok(status) => usage.add(&status),
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error),
             }
         }
+        if usage.processes == 0 {
+            return Ok(usage);
+        }
         for dir in ["run", "dev"] {
-            match rustix::fs::statvfs(root.join(dir)).map_err(io::Error::from) {
+            match rustix::fs::statvfs(root(init).join(dir)).map_err(io::Error::from) {
                 Ok(tmpfs) => usage.memory += (tmpfs.f_blocks - tmpfs.f_bfree) * tmpfs.f_frsize,
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(error),
@@ -195,6 +186,41 @@ impl Usage {
             }
         }
     }
+}
+
+/// Kills all processes of the sandbox whose first one is `init`.
+///
+/// All would end with that one, but it has to be given the processor for it, for which it may wait long among
+/// thousands that go on. Those that are killed themselves start no more.
+pub fn kill(init: Pid) -> io::Result<()> {
+    for process in processes(init)? {
+        let kill = |process: File| Ok(rustix::process::pidfd_send_signal(process, Signal::KILL)?);
+        match File::open(process).and_then(kill) {
+            Err(error) if !is_absent(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What the processes of a sandbox see as `/`.
+fn root(init: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root", init.as_raw_nonzero()))
+}
+
+/// The directories of a sandbox's processes: its own `/proc` lists them all, and no other.
+fn processes(init: Pid) -> io::Result<Vec<PathBuf>> {
+    let proc = root(init).join("proc");
+    let entries = match fs::read_dir(&proc) {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()), // not mounted yet, or all has ended
+        entries => entries?,
+    };
+    // Who reads this finds itself in the host's /proc only, which bwrap has at first.
+    if fs::read_link(proc.join("self")).is_ok() {
+        return Ok(Vec::new());
+    }
+    let is_process = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+    entries.filter(|entry| entry.as_ref().map_or(true, is_process)).map(|entry| Ok(entry?.path())).collect()
 }
 
 /// Whether there is no such file, or no such process any more.

@@ -10,11 +10,12 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::Mode;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::fs::{Mode, StatVfsMountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::process::{self, Fork};
@@ -91,6 +92,7 @@ fn enter(outer: Pid, mut tell_unshared: PipeWriter, mut mapped: PipeReader) -> R
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .hint("making mounts private", USERNS_ADVICE)?;
+    shield_host()?;
     // last: a change of credentials clears it
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking to die with the parent")?;
@@ -98,6 +100,32 @@ fn enter(outer: Pid, mut tell_unshared: PipeWriter, mut mapped: PipeReader) -> R
         bail!("the process that started this one is gone");
     }
     Ok(())
+}
+
+/// Devices that bwrap takes from the host into a sandbox's `/dev`.
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// Makes mounts, read-only and of nothing but itself, of each file of the host that can be reached in a sandbox.
+///
+/// These are devices, and bwrap, which the sandbox's first process runs: `/proc/1/exe`. Where root runs strata,
+/// root inside owns them, and could give them another mode, owner or attribute. Devices work all the same.
+fn shield_host() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let bwrap = std::env::split_paths(&path).map(|dir| dir.join("bwrap")).find(|file| file.is_file());
+    for file in DEVICES.iter().map(PathBuf::from).chain(bwrap).filter(|file| file.exists()) {
+        shield(&file).hint(format!("making {} read-only for sandboxes", file.display()), USERNS_ADVICE)?;
+    }
+    Ok(())
+}
+
+fn shield(file: &Path) -> rustix::io::Result<()> {
+    rustix::mount::mount_bind(file, file)?;
+    let flags = rustix::fs::statvfs(file)?.f_flag;
+    let mut kept = MountFlags::BIND | MountFlags::RDONLY;
+    kept.set(MountFlags::NOSUID, flags.contains(StatVfsMountFlags::NOSUID));
+    kept.set(MountFlags::NODEV, flags.contains(StatVfsMountFlags::NODEV));
+    kept.set(MountFlags::NOEXEC, flags.contains(StatVfsMountFlags::NOEXEC));
+    rustix::mount::mount_remount(file, kept, c"")
 }
 
 const USERNS_ADVICE: &str = "\

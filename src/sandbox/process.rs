@@ -15,7 +15,7 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, nice, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Which of the two processes returned from [`fork`].
@@ -72,13 +72,11 @@ pub fn inherit(command: &mut Command, fd: OwnedFd) {
     unsafe { command.pre_exec(inheritable) };
 }
 
-/// Has `command`, and what it starts, give way to this process: a lower priority, first to go when the kernel is
-/// out of memory. And no core dump, which would land in the rootfs.
-pub fn give_way(command: &mut Command) {
-    const NICE: i32 = 10;
+/// Has `command`, and what it starts, be the first to go when the kernel is out of memory; and dump no core, which
+/// would land in the rootfs.
+pub fn first_to_go(command: &mut Command) {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let prepare = move || {
-        nice(NICE)?;
         setrlimit(Resource::Core, none)?;
         // A process that has entered a namespace does not own its files in /proc until it executes another
         // program, or says so. Without /proc there is no such preference.

@@ -18,7 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("memory_is_bounded", memory_is_bounded),
     ("disk_is_bounded", disk_is_bounded),
     ("output_is_bounded", output_is_bounded),
-    ("scripts_give_way", scripts_give_way),
+    ("first_to_go_and_no_core", first_to_go_and_no_core),
 ];
 
 /// Runs a script that exceeds `bounds`, which must be told with `expected`; nothing of it is left.
@@ -67,8 +67,8 @@ fn fork_bombs_are_defused() {
 fn memory_is_bounded() {
     let fixture = Fixture::new();
     let bounds = Bounds { memory: 2, ..Bounds::default() };
-    // half a tenth of the machine's memory at most, in one process, in several, in files
-    let most = rustix::system::sysinfo().totalram / 20 >> 20;
+    // a twentieth of the machine's memory at most, in one process, in several, in files
+    let most = rustix::system::sysinfo().totalram / (20 << 20);
     for code in [
         format!("dd if=/dev/zero bs={most}M count=1 | sleep 30"),
         format!("for n in 1 2 3 4 5; do dd if=/dev/zero bs={}M count=1 | sleep 30 & done; wait", most / 5),
@@ -115,9 +115,7 @@ fn output_is_bounded() {
     assert_eq!((outcome.status, outcome.output.len()), (0, 64 * 1024));
 }
 
-fn scripts_give_way() {
+fn first_to_go_and_no_core() {
     let fixture = Fixture::new();
     assert_eq!(fixture.sh("cat /proc/self/oom_score_adj; ulimit -c"), "1000\n0\n");
-    let stat = fixture.sh("cat /proc/self/stat");
-    assert_eq!(stat.split(' ').nth(18), Some("10"), "nice: {stat}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub const CHECKS: &[Check] = &[
     ("background_processes_end", background_processes_end),
     ("nothing_survives", nothing_survives),
     ("no_way_out", no_way_out),
+    ("files_of_the_host_stay_as_they_are", files_of_the_host_stay_as_they_are),
+    ("nothing_to_climb_on", nothing_to_climb_on),
+    ("nothing_inherited", nothing_inherited),
     ("no_sockets_of_the_host", no_sockets_of_the_host),
     ("sandboxes_side_by_side", sandboxes_side_by_side),
 ];
@@ -207,14 +211,75 @@ fn no_way_out() {
         "echo c > /proc/sysrq-trigger",
         "kill -0 $(($$ + 100))",
     ] {
-        for code in [code.to_owned(), format!("unshare -Ur sh -c '{code}'")] {
+        // -r would write to /proc, which is read-only: all capabilities, but an id that is nobody's
+        for code in [code.to_owned(), format!("unshare -Um sh -c '{code}'")] {
             let outcome = fixture.run(&shell(&code));
             assert_ne!(outcome.status, 0, "{code}: {}", outcome.output);
         }
     }
     // mounts of a namespace of one's own are nobody else's
-    fixture.sh("unshare -Urm sh -c 'mount -t tmpfs none /usr && echo > /usr/lost' || true");
+    fixture.sh("unshare -Um sh -c 'mount -t tmpfs none /usr && echo > /usr/lost' || true");
     assert!(fixture.path("/usr/bin/busybox").exists() && !fixture.path("/usr/lost").exists());
+}
+
+/// What is the host's and can be reached: devices, and the program whose process is the first. Root inside owns
+/// them if strata's user does.
+fn files_of_the_host_stay_as_they_are() {
+    let fixture = Fixture::new();
+    let bwrap = process::Command::new("sh").args(["-c", "command -v bwrap"]).output().unwrap();
+    let bwrap = fs::canonicalize(String::from_utf8(bwrap.stdout).unwrap().trim()).unwrap();
+    for (host, inside) in [(bwrap.as_path(), "/proc/1/exe"), (Path::new("/dev/zero"), "/dev/zero")] {
+        let seen = || {
+            let meta = fs::metadata(host).unwrap();
+            (meta.ctime(), meta.ctime_nsec(), meta.mode())
+        };
+        let before = seen();
+        for tool in ["touch", "chmod 4755", "chown 0:0", "rm -f"] {
+            let code = format!("{tool} {inside}");
+            let outcome = fixture.run(&shell(&code));
+            assert_ne!(outcome.status, 0, "{code}: {}", outcome.output);
+            assert_eq!(seen(), before, "{code}");
+        }
+    }
+    assert_ne!(fixture.run(&shell("echo > /proc/1/exe")).status, 0);
+    // devices are there to be used
+    fixture.sh("head -c 3 /dev/zero > /dev/null && head -c 3 /dev/urandom > /dev/zero");
+}
+
+/// No new privileges by set-id files, no devices, no terminal, no process but those of the sandbox.
+fn nothing_to_climb_on() {
+    let fixture = Fixture::new();
+    assert!(fixture.sh("cat /proc/self/status").contains("NoNewPrivs:\t1\n"));
+    assert!(fixture.sh("cat /proc/mounts").lines().all(|line| line.contains("nosuid")));
+    for code in [
+        "cat /dev/tty",
+        "mknod /usr/console c 5 1",
+        "mknod /dev/shm/kmsg c 1 11",
+        "unshare -U mknod /usr/mem c 1 1",
+        "cat /proc/kmsg",
+        "echo 0 > /proc/self/oom_score_adj",
+        "echo core > /proc/sys/kernel/core_pattern",
+        "echo 1 > /proc/1/mem",
+        "ls /proc/1/root/home /proc/1/cwd/home",
+        "unshare -Um umount /proc",
+        "unshare -Upfm sh -c 'mount -t proc proc /proc'",
+        "unshare -Um mount -o remount,bind,rw /run/strata/script",
+    ] {
+        let outcome = fixture.run(&shell(code));
+        assert_ne!(outcome.status, 0, "{code}: {}", outcome.output);
+    }
+    let strata = format!("test -e /proc/{}", process::id());
+    assert_eq!(fixture.run(&shell(&strata)).status, 1);
+}
+
+/// Pipes, and the script that the shell reads.
+fn nothing_inherited() {
+    let fixture = Fixture::new();
+    let links = fixture.sh("for fd in /proc/$$/fd/* /proc/1/fd/*; do readlink $fd; done; true");
+    let ours = |link: &str| {
+        link.starts_with("pipe:") || link == "/run/strata/script" || link == "anon_inode:[eventfd]"
+    };
+    assert!(links.lines().count() >= 6 && links.lines().all(ours), "{links}");
 }
 
 fn no_sockets_of_the_host() {

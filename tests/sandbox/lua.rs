@@ -20,6 +20,8 @@ pub const CHECKS: &[Check] = &[
     ("scriptlets_do_what_rpms_do", scriptlets_do_what_rpms_do),
     ("lua_needs_nothing_of_the_rootfs", lua_needs_nothing_of_the_rootfs),
     ("lua_is_confined", lua_is_confined),
+    ("lua_leaves_its_program_alone", lua_leaves_its_program_alone),
+    ("bounds_name_the_script", bounds_name_the_script),
     ("lua_errors", lua_errors),
     ("lua_arguments_and_input", lua_arguments_and_input),
     ("later_functions", later_functions),
@@ -358,6 +360,39 @@ fn lua_is_confined() {
     assert!(outcome.output.starts_with("nil\t"), "{}", outcome.output);
     assert!(outcome.output.ends_with("\n10.0\nlocalhost 6.12.0\n"), "{}", outcome.output);
     assert!(!host.exists());
+}
+
+/// The program that runs Lua, and its libraries, are the host's.
+fn lua_leaves_its_program_alone() {
+    let fixture = Fixture::new();
+    let ctime = || fs::metadata(strata()).unwrap().ctime_nsec();
+    let before = ctime();
+    let touch = "for file in /proc/$PPID/exe /run/strata/*; do chmod 777 $file && echo $file; done; true";
+    let outcome = lua(&fixture.sandbox, &format!("rpm.execute('/bin/sh', '-c', '{touch}')"));
+    assert_eq!(outcome.status, 0, "{}", outcome.output);
+    assert!(
+        outcome
+            .output
+            .lines()
+            .all(|line| line.ends_with("Read-only file system") || line == "/run/strata/lib")
+    );
+    assert_eq!(ctime(), before);
+}
+
+/// A script that is killed fails the build, in whatever phase.
+fn bounds_name_the_script() {
+    let fixture = Fixture::new();
+    let header = foo();
+    let runner = Runner::new(fixture.sandbox.clone(), strata(), Macros::default()).unwrap();
+    let body = Some("yes | head -c 200000000; sleep 30".to_owned());
+    let script = Scriptlet { interpreter: vec!["/bin/sh".into()], body, flags: 0 };
+    let phase = Phase::Posttrans;
+    let error =
+        runner.run(&ScriptCall { header: &header, phase, script: &script, args: vec![], stdin: vec![] });
+    let error = format!("{:#}", error.unwrap_err());
+    let expected =
+        "running %posttrans(foo-1-2.noarch): killed, because it wrote more than 100 MiB of output: y\n";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 fn lua_errors() {
