@@ -1,30 +1,80 @@
-//! The rpm database (`rpmdb.sqlite`): written as librpm would, read from any image.
+//! The rpm database: written as librpm would, in SQLite, and read in any of its formats.
 //!
-//! One table of header blobs and one per indexed tag; rows, their order and their keys are
-//! those of librpm (rpm: `lib/rpmdb.c`, `lib/backend/sqlite.c`), so that rpm queries, verifies and changes
+//! `rpmdb.sqlite` has one table of header blobs and one per indexed tag; rows, their order and their keys are those
+//! of librpm (rpm: `lib/rpmdb.c`, `lib/backend/sqlite.c`), so that rpm queries, verifies and changes
 //! what strata wrote. A derived layer goes on with its parent's file: rows that stay keep their `hnum`.
 //!
 //! Changes are made in a working copy next to the database. When all are done its content is written out in
 //! one pass (`VACUUM INTO`) and put in place by a rename: the bytes depend on the rows alone, nothing of
 //! removed packages is left in free pages, and nobody sees a database half changed. The file is in journal
 //! mode DELETE, not librpm's WAL, because a WAL database can't be opened on a read-only `/usr`.
+//!
+//! Images that strata did not make may have a database of another format: Berkeley DB before EL9, NDB with
+//! SUSE. The [`Reader`] knows all three by their first bytes.
 
+mod bdb;
 mod index;
+mod ndb;
+mod reader;
 mod rich;
+mod sqlite;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tempfile::NamedTempFile;
 
 use self::index::{INDEXES, Index};
-use crate::error::HintExt;
-use crate::package::Nevra;
+pub use self::reader::Reader;
+use self::sqlite::{protect, refuse_pending_wal, side_file};
+use crate::error::hinted;
 use crate::package::header::{self, Header};
+use crate::rootfs::Rootfs;
 use crate::store::persist;
+
+/// Where distributions keep the rpmdb, the likeliest first. In ostree's trees the first is the directory and
+/// the next two link to it; the last has what the tree was composed of.
+const DIRECTORIES: [&str; 4] =
+    ["usr/share/rpm", "usr/lib/sysimage/rpm", "var/lib/rpm", "usr/lib/sysimage/rpm-ostree-base-db"];
+
+/// What its file is called: SQLite, NDB, Berkeley DB. rpm leaves older ones behind when it converts.
+const FILES: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
+
+/// The paths an rpmdb may have, relative to the root, the likeliest first.
+pub fn places() -> impl Iterator<Item = String> {
+    DIRECTORIES.iter().flat_map(|directory| FILES.map(|file| format!("{directory}/{file}")))
+}
+
+/// [`places`] for people.
+pub fn places_in_words() -> String {
+    format!("{} in {}", FILES.join(" or "), DIRECTORIES.join(" or "))
+}
+
+/// The rpmdb of the unpacked image at `root`: its path on the host.
+pub fn below(root: &Path) -> Result<PathBuf> {
+    let rootfs = Rootfs::open(root)?;
+    match find(&rootfs)? {
+        Some(path) => rootfs.host_path(&path),
+        None => Err(hinted(
+            format!("there is no rpmdb below {}", root.display()),
+            format!("name the root directory of an unpacked image, which has {}", places_in_words()),
+        )),
+    }
+}
+
+/// The rpmdb of a rootfs, absolute inside it; none if it has none. Links on the way are followed inside it.
+pub fn find(rootfs: &Rootfs) -> Result<Option<String>> {
+    for place in places() {
+        let path = format!("/{place}");
+        if rootfs.open_file(&path)?.is_some() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
 
 /// An installed package.
 pub struct Installed {
@@ -36,17 +86,20 @@ pub struct Installed {
     pub file_states: Vec<u8>,
 }
 
-/// An open rpmdb.sqlite.
-pub struct Rpmdb {
-    // before `output`, so that it is closed before its file is deleted
-    connection: Connection,
-    /// None when opened read-only.
-    output: Option<Output>,
+impl Installed {
+    fn parse(hnum: u32, blob: &[u8]) -> Result<Self> {
+        let header = Header::from_rpmdb_blob(blob)?;
+        Ok(Self { hnum, file_states: header.file_states()?, header })
+    }
 }
 
-/// The working copy, and what it is to replace.
-struct Output {
+/// An rpmdb.sqlite, open to be changed.
+pub struct Rpmdb {
+    // before its file, so that it is closed before that is deleted
+    connection: Connection,
+    /// The working copy.
     _work: NamedTempFile,
+    /// What it is to replace.
     target: PathBuf,
 }
 
@@ -77,50 +130,17 @@ impl Rpmdb {
             connection.execute_batch(&index.schema())?;
         }
         connection.set_prepared_statement_cache_capacity(2 * INDEXES.len());
-        Ok(Self { connection, output: Some(Output { _work: work, target: path.to_owned() }) })
+        Ok(Self { connection, _work: work, target: path.to_owned() })
     }
 
-    /// Opens `path` read-only; the file may be on a read-only file system.
-    pub fn open_read_only(path: &Path) -> Result<Self> {
-        let context = || format!("opening the rpmdb {}", path.display());
-        refuse_pending_wal(path).with_context(context)?;
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(immutable_uri(path)?, flags).with_context(context)?;
-        protect(&connection).with_context(context)?;
-        Ok(Self { connection, output: None })
+    /// Opens an rpmdb of any format to read it; the file may be on a read-only file system.
+    pub fn open_read_only(path: &Path) -> Result<Reader> {
+        Reader::open(path).with_context(|| format!("opening the rpmdb {}", path.display()))
     }
 
     /// All packages, by `hnum`.
     pub fn packages(&self) -> Result<Vec<Installed>> {
-        self.each(|hnum, blob| {
-            let header = Header::from_rpmdb_blob(blob)?;
-            Ok(Installed { hnum, file_states: header.file_states()?, header })
-        })
-    }
-
-    /// The identities of all packages, sorted.
-    pub fn nevras(&self) -> Result<Vec<Nevra>> {
-        let mut nevras = self.each(|_, blob| Ok(Header::from_rpmdb_blob(blob)?.nevra().clone()))?;
-        nevras.sort();
-        Ok(nevras)
-    }
-
-    /// Applies `read` to each header blob, by `hnum`.
-    fn each<T>(&self, read: impl Fn(u32, &[u8]) -> Result<T>) -> Result<Vec<T>> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT hnum, blob FROM Packages ORDER BY hnum")
-            .context("reading the rpmdb's packages")?;
-        let mut rows = statement.query([])?;
-        let mut packages = Vec::new();
-        while let Some(row) = rows.next().context("reading the rpmdb's packages")? {
-            let hnum: u32 = row.get(0).context("reading a package number of the rpmdb")?;
-            let context = || format!("reading package {hnum} of the rpmdb");
-            let blob = row.get_ref(1)?.as_blob().with_context(context)?;
-            packages.push(read(hnum, blob).with_context(context)?);
-        }
-        Ok(packages)
+        sqlite::each(&self.connection, Installed::parse)
     }
 
     /// Adds a package and its index rows; gives its `hnum`. The blob is one of [`Header::to_rpmdb_blob`].
@@ -183,8 +203,7 @@ impl Rpmdb {
 
     /// Commits, leaves the file in journal mode DELETE without side files, and syncs it.
     pub fn finish(self) -> Result<()> {
-        let Some(output) = &self.output else { bail!("finishing an rpmdb that was opened read-only") };
-        let target = &output.target;
+        let target = &self.target;
         let context = || format!("writing the rpmdb {}", target.display());
         let result = NamedTempFile::new_in(parent(target)).with_context(context)?;
         let path = result.path().to_str().context("the path is not UTF-8").with_context(context)?;
@@ -197,42 +216,6 @@ impl Rpmdb {
     }
 }
 
-/// Hardens a connection to a file that may be anybody's, and checks that all it holds is plain tables: views,
-/// triggers and virtual tables would run SQL of the file's author.
-fn protect(connection: &Connection) -> Result<()> {
-    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
-    let active: Option<String> = connection
-        .query_row(
-            "SELECT name FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR rootpage = 0 LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
-        .optional()?;
-    match active {
-        Some(name) => bail!("`{name}` is neither a table nor an index: no rpmdb has such things"),
-        None => Ok(()),
-    }
-}
-
-/// librpm empties the write-ahead log when it closes a database; what is left in one would be lost to us.
-fn refuse_pending_wal(path: &Path) -> Result<()> {
-    let wal = side_file(path, "-wal");
-    let pending = fs::metadata(&wal).is_ok_and(|m| m.len() > 0);
-    if !pending {
-        return Ok(());
-    }
-    Err(anyhow::anyhow!("{} is not empty", wal.display())).hint(
-        "changes are still in the write-ahead log",
-        format!("end rpm, or run `sqlite3 {} 'PRAGMA wal_checkpoint(TRUNCATE)'`", path.display()),
-    )
-}
-
-fn side_file(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 fn remove_if_there(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
@@ -242,12 +225,4 @@ fn remove_if_there(path: &Path) -> std::io::Result<()> {
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// `immutable` makes SQLite neither lock nor look for journals, which need a writable directory
-/// (<https://www.sqlite.org/uri.html>).
-fn immutable_uri(path: &Path) -> Result<String> {
-    let path = path.to_str().context("the path is not UTF-8")?;
-    let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    Ok(format!("file:{escaped}?immutable=1"))
 }

@@ -28,12 +28,10 @@ pub use self::file::{Attribute, Difference, Verdict};
 
 use self::content::{GROUP, PASSWD, Reading};
 use self::tree::{Kind, Tree};
-use crate::diff::image::{RPMDBS, rpmdb_of};
-use crate::error::hinted;
+use crate::diff::image::rpmdb_of;
 use crate::image::oci::{Image, Layout};
 use crate::install::{has, owner::Owners, payload};
-use crate::rootfs::Rootfs;
-use crate::rpmdb::{Installed, Rpmdb};
+use crate::rpmdb::{self, Installed, Rpmdb};
 
 /// Where kernels are, relative to the root.
 const MODULES: &str = "usr/lib/modules";
@@ -190,24 +188,11 @@ fn packages(subject: &Subject) -> Result<Vec<Installed>> {
         }
         Subject::Rootfs(root) => {
             let context = || format!("reading the packages of the rootfs {}", root.display());
-            Rpmdb::open_read_only(&rpmdb_below(root).with_context(context)?)?.packages().with_context(context)
+            Rpmdb::open_read_only(&rpmdb::below(root).with_context(context)?)?
+                .packages()
+                .with_context(context)
         }
     }
-}
-
-/// The rpmdb of a rootfs; links on the way are followed inside it.
-fn rpmdb_below(root: &Path) -> Result<PathBuf> {
-    let rootfs = Rootfs::open(root)?;
-    for place in RPMDBS {
-        let path = format!("/{place}");
-        if rootfs.open_file(&path)?.is_some() {
-            return rootfs.host_path(&path);
-        }
-    }
-    Err(hinted(
-        format!("it has no rpmdb.sqlite, expected one of {}", RPMDBS.join(", ")),
-        "name the root directory of an unpacked image, or an image",
-    ))
 }
 
 /// Paths of packages, without links on the way.

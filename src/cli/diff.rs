@@ -10,7 +10,8 @@ use crate::diff::{self, Change, Diff, FastTrack, Package};
 /// Show which packages differ between two images, rpmdbs or lockfiles
 #[derive(clap::Args)]
 pub struct Args {
-    /// The old side: a lockfile (*.toml), an rpmdb.sqlite, a meta.json, or an image
+    /// The old side: a lockfile (*.toml), an rpmdb, a meta.json, the directory of an unpacked image, or
+    /// an image
     from: String,
     /// The new side
     to: String,

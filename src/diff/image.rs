@@ -17,11 +17,7 @@ use crate::error::hinted;
 use crate::image::oci::{Image, Layout, digest_of};
 use crate::image::untar::{Reader, decompress};
 use crate::pkglist::{META_JSON, PackageSet};
-use crate::rpmdb::Rpmdb;
-
-/// Where distributions keep the rpmdb. In ostree's trees the first is the directory, the others link to it.
-pub(crate) const RPMDBS: [&str; 3] =
-    ["usr/share/rpm/rpmdb.sqlite", "usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite"];
+use crate::rpmdb::{self, Rpmdb};
 
 /// Bounds on what a compressed layer may unfold into: ten times the largest seen.
 const MAX_META_JSON: u64 = 16 << 20;
@@ -39,7 +35,7 @@ pub fn packages(layout: &Layout, image: &Image) -> Result<PackageSet> {
 
 /// The rpmdb of an image, taken out of its layers.
 pub(crate) fn rpmdb_of(layout: &Layout, image: &Image) -> Result<NamedTempFile> {
-    let mut visible = RPMDBS.to_vec();
+    let mut visible: Vec<String> = rpmdb::places().collect();
     for blob in image.manifest.layers().iter().rev() {
         match find_rpmdb(layout, &digest_of(blob)?, &mut visible)? {
             Some(file) => return Ok(file),
@@ -47,10 +43,7 @@ pub(crate) fn rpmdb_of(layout: &Layout, image: &Image) -> Result<NamedTempFile> 
             None => {}
         }
     }
-    Err(hinted(
-        format!("the image has no rpmdb.sqlite, expected one of {}", RPMDBS.join(", ")),
-        "older images have a Berkeley DB, which strata does not read",
-    ))
+    Err(hinted("the image has no rpmdb", format!("expected is {}", rpmdb::places_in_words())))
 }
 
 /// The packages of an image that lists them in its last layer.
@@ -67,7 +60,7 @@ pub fn listed(layout: &Layout, image: &Image) -> Result<Option<PackageSet>> {
 }
 
 /// Finds the rpmdb in a layer; drops from `visible` the places that the layer hides from those below it.
-fn find_rpmdb(layout: &Layout, blob: &Digest, visible: &mut Vec<&str>) -> Result<Option<NamedTempFile>> {
+fn find_rpmdb(layout: &Layout, blob: &Digest, visible: &mut Vec<String>) -> Result<Option<NamedTempFile>> {
     let mut found: Option<(usize, Vec<u8>)> = None;
     let mut hidden = Vec::new();
     let mut tar = open(layout, blob)?;
@@ -86,7 +79,7 @@ fn find_rpmdb(layout: &Layout, blob: &Digest, visible: &mut Vec<&str>) -> Result
         }
     }
     visible.retain(|place| !hidden.iter().any(|h| is_below(place.as_bytes(), h)));
-    found.map(|(_, content)| rpmdb(layout, blob, &content)).transpose()
+    found.map(|(_, content)| take_out(layout, blob, &content)).transpose()
 }
 
 /// The path, relative to the root, which an entry hides in lower layers with all below it.
@@ -107,7 +100,8 @@ fn is_below(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-fn rpmdb(layout: &Layout, blob: &Digest, path: &[u8]) -> Result<NamedTempFile> {
+/// Copies the rpmdb at `path` out of a layer.
+fn take_out(layout: &Layout, blob: &Digest, path: &[u8]) -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new().context("making a temporary file")?;
     let found = unpack(layout, blob, path, MAX_RPMDB, file.as_file_mut())?;
     ensure!(found, "layer {blob} has a link to {}, but not that file", path.escape_ascii());

@@ -15,7 +15,7 @@ use crate::error::{HintExt, hinted};
 use crate::image::reference::Reference;
 use crate::lock::{Lockfile, installed, packages_digest};
 use crate::pkglist::PackageSet;
-use crate::rpmdb::Rpmdb;
+use crate::rpmdb::{self, Rpmdb};
 use crate::store::Store;
 
 /// Something that has packages.
@@ -25,15 +25,17 @@ pub enum Source {
     Lockfile(PathBuf),
     /// A package list as images carry it.
     MetaJson(PathBuf),
-    /// An rpmdb.sqlite.
+    /// An rpmdb, of any format.
     Rpmdb(PathBuf),
+    /// An unpacked image.
+    Rootfs(PathBuf),
     /// An image.
     Image(Reference),
 }
 
 impl Source {
-    /// What `text` names: a file (`*.toml` a lockfile, `*.json` a package list, any other an rpmdb.sqlite), or
-    /// else an image.
+    /// What `text` names: a file (`*.toml` a lockfile, `*.json` a package list, any other an rpmdb), the
+    /// directory of an unpacked image, or else an image.
     pub fn find(text: &str) -> Result<Self> {
         let path = Path::new(text);
         if path.is_file() {
@@ -44,9 +46,14 @@ impl Source {
             };
             return Ok(kind(path.to_owned()));
         }
+        if path.is_dir() {
+            return Ok(Self::Rootfs(path.to_owned()));
+        }
         text.parse().map(Self::Image).hint(
-            format!("finding the packages of `{text}`: there is no such file, and it names no image"),
-            "name a lockfile, an rpmdb.sqlite, a meta.json or an image",
+            format!(
+                "finding the packages of `{text}`: there is no such file or directory, and it names no image"
+            ),
+            "name a lockfile, an rpmdb, a meta.json, the directory of an unpacked image, or an image",
         )
     }
 
@@ -62,7 +69,8 @@ impl Source {
                 let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
                 PackageSet::from_json(&bytes).with_context(|| format!("reading {}", path.display())).map(Some)
             }
-            Self::Rpmdb(path) => Ok(Some(Rpmdb::open_read_only(path)?.nevras()?.into_iter().collect())),
+            Self::Rpmdb(path) => in_rpmdb(path).map(Some),
+            Self::Rootfs(path) => in_rpmdb(&rpmdb::below(path)?).map(Some),
             Self::Image(reference) => {
                 let (layout, image) = reference.open(&store()?)?;
                 image::packages(&layout, &image).map(Some)
@@ -74,7 +82,7 @@ impl Source {
     fn own_packages(&self) -> Result<PackageSet> {
         match self {
             Self::Lockfile(path) => Ok(PackageSet::of_layer(&read_lockfile(path)?)),
-            Self::MetaJson(_) | Self::Rpmdb(_) | Self::Image(_) => Err(hinted(
+            Self::MetaJson(_) | Self::Rpmdb(_) | Self::Rootfs(_) | Self::Image(_) => Err(hinted(
                 "comparing a lockfile with what is more than a layer",
                 "put the lockfiles of the layers below, as it was solved on them, beside the lockfile",
             )),
@@ -99,6 +107,10 @@ pub fn pair(from: &Source, to: &Source, store: impl Fn() -> Result<Store>) -> Re
         (Some(from), Some(to)) => Ok(Pair { from, to, own_layers_only: false }),
         _ => Ok(Pair { from: from.own_packages()?, to: to.own_packages()?, own_layers_only: true }),
     }
+}
+
+fn in_rpmdb(path: &Path) -> Result<PackageSet> {
+    Ok(Rpmdb::open_read_only(path)?.nevras()?.into_iter().collect())
 }
 
 /// The locks from the bottom layer up to `path`, if those below are beside it.

@@ -76,7 +76,7 @@ fn a_file_that_is_no_rpmdb_is_refused() {
     }
     fs::write(&path, "something else").unwrap();
     let error = format!("{:#}", Rpmdb::open_read_only(&path).err().unwrap());
-    assert!(error.contains("opening the rpmdb") && error.contains("not a database"), "{error}");
+    assert!(error.contains("opening the rpmdb") && error.contains("not a database of rpm"), "{error}");
     assert!(Rpmdb::open(&path).is_err());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing is left behind");
 }

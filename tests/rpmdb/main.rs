@@ -2,6 +2,7 @@
 //! packages, installed by `rpm` and written by strata, must leave the same rows in every table.
 
 mod fixture;
+mod formats;
 mod header;
 mod hostile;
 mod rpmdb;
