@@ -46,11 +46,12 @@ use rustix::fs::FileType;
 use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
 use self::order::{Direction, order};
 use self::trigger::Priority;
+use crate::error::hinted;
 use crate::package::header::{FileEntry, Header, HeaderDependency, InstallTags, Phase, Scriptlet, Trigger};
 use crate::package::{Arch, Nevra};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
-use crate::rpmdb::Rpmdb;
+use crate::rpmdb::{self, Installed, Rpmdb};
 use crate::sandbox::Outcome;
 
 /// What is to be done to a rootfs.
@@ -512,10 +513,17 @@ fn rpmdb_file(rootfs: &Rootfs, directory: &str) -> Result<PathBuf> {
 
 fn installed(rootfs: &Rootfs, directory: &str) -> Result<Vec<Package>> {
     if rootfs.lstat(&format!("{directory}/rpmdb.sqlite"))?.is_none() {
-        return Ok(Vec::new());
+        return match rpmdb::find(rootfs)? {
+            None => Ok(Vec::new()),
+            Some(other) => Err(hinted(
+                format!("the rootfs has its rpmdb in {other}, expected {directory}/rpmdb.sqlite"),
+                "only SQLite is written: convert another format by `rpmdb --rebuilddb`, and name its directory \
+                 in the stream's `rpmdb`",
+            )),
+        };
     }
     let rpmdb = Rpmdb::open_read_only(&rpmdb_file(rootfs, directory)?)?;
-    let package = |i: crate::rpmdb::Installed| Package::new(i.header, i.file_states, Origin::Rpmdb(i.hnum));
+    let package = |i: Installed| Package::new(i.header, i.file_states, Origin::Rpmdb(i.hnum));
     rpmdb.packages()?.into_iter().map(package).collect()
 }
 
