@@ -22,6 +22,7 @@
 //! clock, network or environment: those arrive as arguments.
 
 pub mod accounts;
+pub mod actor;
 pub mod build;
 pub mod cli;
 pub mod configure;
@@ -33,6 +34,7 @@ pub mod image;
 pub mod install;
 pub mod lock;
 pub mod manifest;
+pub mod origins;
 pub mod package;
 pub mod pkglist;
 pub mod plan;

@@ -8,6 +8,7 @@
 //! {
 //!   "rpmdb.pkglist": [["NAME", "EPOCH", "VERSION", "RELEASE", "ARCH"], ...],   sorted; EPOCH is "0" when there is none
 //!   "strata.packages": {"NEVRA": {"layer": "node", "replaces": "EVR"}, ...}    ours: where each came from
+//!   "strata.origins": {"%post(NAME)": ["/PATH", ...], ...}                     who made files of no package
 //! }
 //! ```
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::hinted;
 use crate::lock::{self, Installed, Lockfile};
+use crate::origins::Origins;
 use crate::package::{Evr, Nevra};
 
 /// Where images keep the list, relative to their root.
@@ -46,6 +48,9 @@ struct MetaJson {
     pkglist: Vec<[String; 5]>,
     #[serde(rename = "strata.packages", default, skip_serializing_if = "BTreeMap::is_empty")]
     origins: BTreeMap<String, Origin>,
+    /// Of files, which [`Origins::from_json`] reads.
+    #[serde(rename = "strata.origins", skip_deserializing, skip_serializing_if = "Origins::is_empty")]
+    files: Origins,
 }
 
 impl PackageSet {
@@ -76,8 +81,9 @@ impl PackageSet {
         meta.pkglist.into_iter().map(package).collect::<Result<_>>().context("reading meta.json")
     }
 
-    /// `meta.json` of these packages: sorted, one line, ended by a newline.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// `meta.json` of these packages, with the origins of files that are of none: sorted, one line, ended by a
+    /// newline.
+    pub fn to_json(&self, files: &Origins) -> Vec<u8> {
         let fields = |n: &Nevra| {
             let evr = &n.evr;
             [&n.name, &evr.epoch.to_string(), &evr.version, &evr.release, &n.arch].map(String::clone)
@@ -86,6 +92,7 @@ impl PackageSet {
         let meta = MetaJson {
             pkglist: self.packages.keys().map(fields).collect(),
             origins: known.map(|(nevra, origin)| (nevra.to_string(), origin.clone())).collect(),
+            files: files.clone(),
         };
         let mut json = serde_json::to_vec(&meta).unwrap_or_else(|_| unreachable!("strings only"));
         json.push(b'\n');
@@ -176,7 +183,7 @@ mod tests {
 
     #[test]
     fn meta_json_is_what_existing_readers_take() {
-        let json = String::from_utf8(set().to_json()).unwrap();
+        let json = String::from_utf8(set().to_json(&Origins::default())).unwrap();
         assert_eq!(
             json,
             concat!(
@@ -190,7 +197,7 @@ mod tests {
 
     #[test]
     fn meta_json_is_read_back() {
-        assert_eq!(PackageSet::from_json(&set().to_json()).unwrap(), set());
+        assert_eq!(PackageSet::from_json(&set().to_json(&Origins::default())).unwrap(), set());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! rpmdb.sqlite ─▶ headers ──────────┐
 //! layers or directory ─ tree ─▶ Tree┴─ file ─▶ differences, by package
-//!                                   ├────────▶ unowned files, and the layer each came with
+//!                                   ├────────▶ unowned files, and who made each
 //!                                   ├─ secret ▶ keys and credentials
 //!                                   └────────▶ kernels
 //! ```
@@ -31,6 +31,8 @@ use self::tree::{Kind, Tree};
 use crate::diff::image::rpmdb_of;
 use crate::image::oci::{Image, Layout};
 use crate::install::{has, owner::Owners, payload};
+use crate::origins::Origins;
+use crate::pkglist::META_JSON;
 use crate::rpmdb::{self, Installed, Rpmdb};
 
 /// Where kernels are, relative to the root.
@@ -93,7 +95,8 @@ pub struct Changed {
 pub struct Unowned {
     /// Absolute path.
     pub path: String,
-    /// What brought it: the history of the image's layer.
+    /// What brought it, as the image remembers: `%post(NAME)`, or a manifest and its entry. Else the history of
+    /// the image's layer.
     pub origin: Option<String>,
 }
 
@@ -172,7 +175,11 @@ pub fn verify(subject: &Subject, ignored: &Ignored) -> Result<Report> {
         ignored: 0,
     };
     let packaged = compare(&packages, &tree, &mut report)?;
-    report.unowned = unowned(&tree, &packaged.owned, &origins(subject));
+    let remembered = match text(&tree, META_JSON) {
+        [] => Origins::default(),
+        json => Origins::from_json(json)?,
+    };
+    report.unowned = unowned(&tree, &packaged.owned, &remembered, &history(subject));
     report.secrets = secrets(&tree, &packaged.shipped);
     report.leave_out(ignored);
     Ok(report)
@@ -237,15 +244,19 @@ fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<P
 
 /// The tree's own names of users and groups.
 fn owners(tree: &Tree) -> Owners {
-    let text = |path: &str| match tree.get(Path::new(path)).map(|node| &node.kind) {
+    Owners::of(text(tree, PASSWD), text(tree, GROUP))
+}
+
+/// The text of a file, if it is one of those whose text is kept.
+fn text<'t>(tree: &'t Tree, path: &str) -> &'t [u8] {
+    match tree.get(Path::new(path)).map(|node| &node.kind) {
         Some(Kind::File(content)) => content.text.as_deref().unwrap_or_default(),
         _ => &[],
-    };
-    Owners::of(text(PASSWD), text(GROUP))
+    }
 }
 
 /// The history of an image's layers, bottom first; nothing for a rootfs.
-fn origins(subject: &Subject) -> Vec<&str> {
+fn history(subject: &Subject) -> Vec<&str> {
     match subject {
         Subject::Image(_, image) => {
             let said = image.layer_history().into_iter();
@@ -255,15 +266,18 @@ fn origins(subject: &Subject) -> Vec<&str> {
     }
 }
 
-/// Paths that no package owns; directories only if they are empty.
-fn unowned(tree: &Tree, owned: &BTreeSet<PathBuf>, origins: &[&str]) -> Vec<Unowned> {
+/// Paths that no package owns; directories only if they are empty. What brought them is what the image remembers,
+/// or the layer's history.
+fn unowned(tree: &Tree, owned: &BTreeSet<PathBuf>, remembered: &Origins, history: &[&str]) -> Vec<Unowned> {
     let mut unowned = Vec::new();
     let mut paths = tree.iter().peekable();
     while let Some((path, node)) = paths.next() {
         let on_the_way = paths.peek().is_some_and(|(next, _)| next.starts_with(path));
         if !on_the_way && !owned.contains(path) {
-            let origin = origins.get(node.layer).filter(|origin| !origin.is_empty());
-            unowned.push(Unowned { path: absolute(path), origin: origin.map(|&origin| origin.to_owned()) });
+            let path = absolute(path);
+            let layer = || history.get(node.layer).copied().filter(|said| !said.is_empty());
+            let origin = remembered.of(&path).or_else(layer).map(str::to_owned);
+            unowned.push(Unowned { path, origin });
         }
     }
     unowned

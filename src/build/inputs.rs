@@ -15,11 +15,12 @@ use serde_json::{Map, Value, json};
 use crate::configure::{OverlayKind, overlay_entries};
 use crate::digest::Digest;
 use crate::lock::{LockedPackage, Lockfile};
+use crate::origins;
 use crate::plan::{Configuration, FileContent, Layer, Packages, Plan};
 
 /// Raised when the same inputs come to give other bytes: a change of the installer, the tar writer, the
 /// compressor, the chunk plan or the labels.
-const OUTPUT_VERSION: u32 = 3;
+const OUTPUT_VERSION: u32 = 4;
 
 /// Inputs of a build that are neither in the manifests nor in the lockfiles.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,7 +34,15 @@ pub struct Given {
 }
 
 /// Digests the inputs of `layer`, which is locked by `lock`. Reads the files its manifest names.
-pub fn digest(plan: &Plan, layer: &Layer, lock: &Lockfile, given: &Given) -> Result<Digest> {
+///
+/// `manifests` is their directory: the images remember files below it, but no lines of them.
+pub fn digest(
+    plan: &Plan,
+    layer: &Layer,
+    lock: &Lockfile,
+    given: &Given,
+    manifests: &Path,
+) -> Result<Digest> {
     let stream = &plan.stream;
     let packages: Vec<Value> = lock.packages.iter().map(locked).collect();
     let newest = lock.repos.iter().map(|r| r.revision).max();
@@ -43,7 +52,7 @@ pub fn digest(plan: &Plan, layer: &Layer, lock: &Lockfile, given: &Given) -> Res
             stream.name, stream.arch, stream.os, stream.openshift,
             stream.rpmdb, stream.version, stream.image_format,
         ],
-        "layer": without_origins(serde_json::to_value(by_content(layer)?)?),
+        "layer": without_lines(serde_json::to_value(by_content(layer)?)?, manifests),
         "overlays": overlay_digests(&layer.config)?,
         "packages": packages,
         "newest-revision": newest,
@@ -92,16 +101,21 @@ fn digest_file(path: &Path) -> Result<Digest> {
     Ok(Digest::of_reader(&mut file).with_context(context)?.0)
 }
 
-/// Puts the bare value in the place of every [`crate::plan::Sourced`].
-fn without_origins(value: Value) -> Value {
+/// Puts the value and the manifest's file in the place of every [`crate::plan::Sourced`].
+fn without_lines(value: Value, manifests: &Path) -> Value {
     match value {
         Value::Object(mut fields) if is_sourced(&fields) => {
-            without_origins(fields.remove("value").unwrap_or_default())
+            let file = fields["origin"]["file"].as_str().unwrap_or_default();
+            let file = json!(origins::file_below(Path::new(file), manifests));
+            json!([file, without_lines(fields.remove("value").unwrap_or_default(), manifests)])
         }
         Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(key, value)| (key, without_origins(value))).collect())
+            let without_lines = |(key, value)| (key, without_lines(value, manifests));
+            Value::Object(fields.into_iter().map(without_lines).collect())
         }
-        Value::Array(values) => Value::Array(values.into_iter().map(without_origins).collect()),
+        Value::Array(values) => {
+            Value::Array(values.into_iter().map(|value| without_lines(value, manifests)).collect())
+        }
         scalar => scalar,
     }
 }

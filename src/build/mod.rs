@@ -6,7 +6,9 @@
 
 mod files;
 pub mod inputs;
+mod journal;
 pub mod labels;
+mod recorder;
 pub mod rules;
 mod tree;
 mod witness;
@@ -21,9 +23,12 @@ use serde::Serialize;
 use self::files::Files;
 use self::inputs::Given;
 use self::labels::Identity;
+use self::recorder::Recorder;
+pub use self::recorder::ScriptRun;
 use self::rules::Repair;
 use self::tree::WorkTree;
 use self::witness::Witness;
+use crate::actor::Actor;
 use crate::configure;
 use crate::diff;
 use crate::digest::Digest;
@@ -39,6 +44,7 @@ use crate::install::macros::Macros;
 use crate::install::script::Runner;
 use crate::install::{self, Transaction};
 use crate::lock::{self, LockedPackage, Lockfile};
+use crate::origins::{self, Origins};
 use crate::package::Nevra;
 use crate::pkglist::{META_JSON, PackageSet};
 use crate::plan::{Base, Layer, Plan};
@@ -96,6 +102,8 @@ pub struct Built {
     pub size: u64,
     /// What the image rules repaired; empty when the image was there before.
     pub repairs: Vec<Repair>,
+    /// The scripts that ran, in their order; empty when the image was there before.
+    pub scripts: Vec<ScriptRun>,
 }
 
 impl Built {
@@ -205,8 +213,8 @@ impl Build<'_> {
         let found = self.find(&job)?;
         let reused = found.is_some();
         tracing::info!(layer = layer.name, inputs = %job.inputs, reused, "looked for an image of these inputs");
-        let (image, repairs) = match found {
-            Some(image) => (image, Vec::new()),
+        let (image, repairs, scripts) = match found {
+            Some(image) => (image, Vec::new(), Vec::new()),
             None => self.make(&job, progress)?,
         };
         self.name(layer, &image, job.version)?;
@@ -215,6 +223,7 @@ impl Build<'_> {
             reference: format!("{}:{}", self.reference(layer), job.version),
             reused,
             repairs,
+            scripts,
             ..self.built(layer, &image, below, job.version, job.packages.len())
         };
         let Job { inputs: key, version, locks, .. } = job;
@@ -257,6 +266,7 @@ impl Build<'_> {
             blobs: own.len(),
             size: own.iter().sum(),
             repairs: Vec::new(),
+            scripts: Vec::new(),
         }
     }
 
@@ -313,7 +323,7 @@ impl Build<'_> {
             version: self.request.version.map(|v| v.to_string()),
             revision: self.request.revision.clone(),
         };
-        let inputs = inputs::digest(plan, layer, &lock, &given)?;
+        let inputs = inputs::digest(plan, layer, &lock, &given, self.request.manifests)?;
         locks.push(lock);
         let packages = PackageSet::of_lockfiles(&locks)?;
         let revisions = locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision);
@@ -363,7 +373,7 @@ impl Build<'_> {
         Ok(images)
     }
 
-    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Vec<Repair>)> {
+    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Vec<Repair>, Vec<ScriptRun>)> {
         self.fetch(job, progress)?;
         let below = match job.below {
             Some(step) => self.tree(step, progress)?,
@@ -382,7 +392,7 @@ impl Build<'_> {
         tree.unmount()?;
         let image = self.pack(job, &tree, &composed, progress)?;
         tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
-        Ok((image, composed.repairs))
+        Ok((image, composed.repairs, composed.scripts))
     }
 
     #[tracing::instrument(level = "info", skip_all)]
@@ -422,14 +432,16 @@ impl Build<'_> {
         };
         let mut macros = Macros::default();
         macros.define("_dbpath", &plan.stream.rpmdb);
-        let runner = Runner::new(sandbox.clone(), self.request.executable.clone(), macros)?;
+        let recorder = Recorder::new(sandbox)?;
+        let runner = Runner::new(&recorder, self.request.executable.clone(), macros)?;
         let rootfs = Rootfs::open(&root)?;
         let witness = Witness::new(&runner, &rootfs);
         install::run(&transaction, &witness, progress)?;
         let made = witness.made();
 
         let files = self.files(job, &rootfs)?;
-        configure::apply(&rootfs, job.layer, job.depth(), &sandbox, progress)?;
+        recorder.skip()?;
+        configure::apply(&rootfs, job.layer, job.depth(), &recorder, progress)?;
         let os_name = self.stamp(job, &rootfs)?;
         let (layer, rpmdb) = (job.layer.name.as_str(), plan.stream.rpmdb.as_str());
         let repairs =
@@ -437,9 +449,11 @@ impl Build<'_> {
         for repair in repairs.iter().filter(|repair| repair.is_loss()) {
             progress.warn(&repair.to_string());
         }
-        let pkglist = job.packages.to_json();
+        drop(runner);
+        let (scripts, authors) = recorder.into_notes();
+        let pkglist = job.packages.to_json(&self.origins(&rootfs, &files, &authors)?);
         rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
-        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), repairs })
+        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), repairs, scripts })
     }
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
@@ -450,6 +464,26 @@ impl Build<'_> {
         let found: PackageSet = packages.iter().map(|package| package.header.nevra().clone()).collect();
         ensure!(found.nevras().eq(job.packages.nevras()), "the rpmdb has other packages than the lockfiles");
         Files::of(packages.iter().map(|package| &package.header))
+    }
+
+    /// Who made the files of no package: in this layer, and as those below remember it.
+    fn origins(&self, rootfs: &Rootfs, files: &Files, authors: &BTreeMap<String, Actor>) -> Result<Origins> {
+        let below = rootfs.read(&format!("/{META_JSON}"))?;
+        let below = below.map(|json| Origins::from_json(&json)).transpose()?.unwrap_or_default();
+        let is_stray =
+            |path: &str| anyhow::Ok(files.package_of(path).is_none() && rootfs.lstat(path)?.is_some());
+        let mut origins = Origins::default();
+        for (path, origin) in below.iter() {
+            if is_stray(path)? {
+                origins.insert(path, origin.to_owned());
+            }
+        }
+        for (path, actor) in authors {
+            if is_stray(path)? {
+                origins.insert(path, origins::remembered(actor, self.request.manifests));
+            }
+        }
+        Ok(origins)
     }
 
     /// Puts version and fields into os-release; gives its `NAME`.
@@ -531,6 +565,7 @@ struct Composed {
     os_name: String,
     pkglist: Digest,
     repairs: Vec<Repair>,
+    scripts: Vec<ScriptRun>,
 }
 
 /// It changes with most packages of its layer and is large: a chunk of its own keeps it out of theirs.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use super::screen::eprint_line;
 use super::{Answer, Global, print, print_json};
-use crate::build::{self, Built};
+use crate::build::{self, Built, ScriptRun};
 use crate::fetch::{Fetcher, Options};
 use crate::image::oci::Layout;
 use crate::image::reference::{Place, Reference};
 use crate::sandbox::enter_namespace;
+use crate::sandbox::last_lines;
 use crate::stamp::Version;
 use crate::store::Store;
 
@@ -91,7 +93,11 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     if global.json() {
         print_json(&built)?
     } else {
-        print(&text(&built))?
+        print(&text(&built))?;
+        if !global.quiet {
+            let lines = built.iter().flat_map(|built| scripts(built, global.verbose > 0));
+            lines.for_each(|line| eprint_line(&line));
+        }
     }
     Ok(Answer::Done)
 }
@@ -117,4 +123,30 @@ fn copy_out(store: &Store, args: &Args, built: &[Built], Output { dir, name }: &
 fn text(built: &[Built]) -> String {
     let width = built.iter().map(|b| b.reference.len()).max().unwrap_or(0);
     built.iter().map(|b| format!("{:width$}  {}\n", b.reference, b.digest)).collect()
+}
+
+/// What the scripts of a layer did: how many there were, which took longest, and those that wrote something; with
+/// `all` every one of them, and how many files it changed.
+fn scripts(Built { layer, scripts, .. }: &Built, all: bool) -> Vec<String> {
+    const LONGEST: usize = 3;
+    if scripts.is_empty() {
+        return Vec::new();
+    }
+    let seconds: f64 = scripts.iter().map(|script| script.duration).sum();
+    let mut longest: Vec<&ScriptRun> = scripts.iter().collect();
+    longest.sort_by(|a, b| b.duration.total_cmp(&a.duration));
+    let longest = longest.iter().take(LONGEST).map(|s| format!("{} {:.2} s", s.name, s.duration));
+    let longest = longest.collect::<Vec<_>>().join(", ");
+    let mut lines =
+        vec![format!("{layer}: {} scripts took {seconds:.1} s, the longest {longest}", scripts.len())];
+    for ScriptRun { number, name, duration, output, changes, .. } in scripts {
+        let said = last_lines(output);
+        if all || !said.trim().is_empty() {
+            let cost =
+                if all { format!(": {duration:.2} s, {} files", changes.len()) } else { String::new() };
+            lines.push(format!("  {number:4} {name}{cost}"));
+            lines.extend(said.lines().map(|line| format!("       | {line}")));
+        }
+    }
+    lines
 }

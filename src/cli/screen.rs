@@ -96,6 +96,6 @@ fn took(time: Option<Duration>) -> String {
 }
 
 /// Standard error may be closed; progress is not worth failing for.
-fn eprint_line(text: &str) {
+pub fn eprint_line(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

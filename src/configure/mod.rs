@@ -15,11 +15,15 @@ use anyhow::{Context, Result, bail};
 pub use overlay::{OverlayEntry, OverlayKind, overlay_entries};
 
 use crate::accounts::Accounts;
+use crate::actor::{Actor, Executor, Task};
 use crate::error::hinted;
-use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Script, Sourced};
+use crate::plan::{File, FileContent, Kernel, Layer, Origin, Script, Sourced};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
-use crate::sandbox::{Command, Sandbox};
+use crate::sandbox::Command;
+
+/// The manifest's key of what makes the initramfs.
+const KERNEL: &str = "[kernel]";
 
 /// Applies the configuration of `layer`, which has `depth` layers below it.
 #[tracing::instrument(level = "info", skip_all)]
@@ -27,44 +31,89 @@ pub fn apply(
     rootfs: &Rootfs,
     layer: &Layer,
     depth: usize,
-    sandbox: &Sandbox,
+    executor: &dyn Executor,
     progress: &dyn Progress,
 ) -> Result<()> {
     let config = &layer.config;
     progress.start("configuring", 0, Unit::Items);
-    accounts::apply(rootfs, layer)?;
+    let at = Applying { executor };
+    accounts::apply(rootfs, layer, &at)?;
     for tree in &config.overlays {
-        at(tree, "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
+        at.entry(tree, "overlay", "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
     }
     for file in &config.files {
-        at(file, "writing the file", |file| write_file(rootfs, file))?;
+        let key = format!("[[file]] {}", file.value.path);
+        at.entry(file, &key, "writing the file", |file| write_file(rootfs, file))?;
     }
     for link in &config.symlinks {
-        at(link, "making the symbolic link", |link| rootfs.symlink(&link.path, &link.target))?;
+        let key = format!("[[symlink]] {}", link.value.path);
+        at.entry(link, &key, "making the symbolic link", |link| rootfs.symlink(&link.path, &link.target))?;
     }
     for removal in &config.removals {
-        at(removal, "removing", |pattern| {
+        at.entry(removal, "[[remove]]", "removing", |pattern| {
             if !remove(rootfs, pattern)? {
                 progress.warn(&format!("{}: nothing to remove at {pattern}", removal.origin));
             }
             Ok(())
         })?;
     }
-    write_lines(rootfs, &format!("/usr/lib/tmpfiles.d/{}.conf", layer.name), &config.tmpfiles)?;
-    units::apply(rootfs, layer, depth)?;
-    write_kargs(rootfs, layer)?;
-    run_scripts(config, sandbox)?;
+    let tmpfiles = format!("/usr/lib/tmpfiles.d/{}.conf", layer.name);
+    at.lines(&config.tmpfiles, "tmpfiles", |lines| {
+        let text: String = lines.iter().map(|line| line.value.clone() + "\n").collect();
+        rootfs.write(&tmpfiles, text.as_bytes(), 0o644)
+    })?;
+    units::apply(rootfs, layer, depth, &at)?;
+    at.lines(&config.kargs, "kargs", |kargs| write_kargs(rootfs, layer, kargs))?;
+    for script in &config.scripts {
+        let (key, what) = (script_key(script), format!("running the script `{}`", script.value.name));
+        at.entry(script, &key, &what, |_| run_script(script, executor))?;
+    }
     if let Some(kernel) = config.kernel.as_ref().filter(|kernel| kernel.value.initramfs) {
-        at(kernel, "making the initramfs", |kernel| make_initramfs(rootfs, kernel, sandbox))?;
+        at.entry(kernel, KERNEL, "making the initramfs", |_| make_initramfs(rootfs, kernel, executor))?;
     }
     progress.finish("configured");
     Ok(())
 }
 
-/// Runs `apply` on an entry; its error says which entry of which manifest.
-fn at<T>(entry: &Sourced<T>, what: &str, apply: impl FnOnce(&T) -> Result<()>) -> Result<()> {
-    tracing::info!(origin = %entry.origin, "{what}");
-    apply(&entry.value).with_context(|| format!("{what} of {}", entry.origin))
+/// Applies entries of manifests one by one, and says so to who watches.
+struct Applying<'a> {
+    executor: &'a dyn Executor,
+}
+
+impl Applying<'_> {
+    /// Runs `apply` on an entry, which is `key` in its manifest; its error says which entry of which manifest.
+    fn entry<T>(
+        &self,
+        entry: &Sourced<T>,
+        key: &str,
+        what: &str,
+        apply: impl FnOnce(&T) -> Result<()>,
+    ) -> Result<()> {
+        tracing::info!(origin = %entry.origin, "{what}");
+        apply(&entry.value).with_context(|| format!("{what} of {}", entry.origin))?;
+        self.acted(key, &entry.origin)
+    }
+
+    /// Runs `apply` on entries that go into one file, if there are any; the first one stands for them.
+    fn lines<T>(
+        &self,
+        entries: &[Sourced<T>],
+        key: &str,
+        apply: impl FnOnce(&[Sourced<T>]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        apply(entries)?;
+        self.acted(key, &first.origin)
+    }
+
+    /// The entry `key` at `origin` made all changes since the last one.
+    fn acted(&self, key: &str, origin: &Origin) -> Result<()> {
+        self.executor.acted(actor(key, origin))
+    }
+}
+
+fn actor(key: &str, origin: &Origin) -> Actor {
+    Actor::Entry { entry: key.to_owned(), origin: origin.clone() }
 }
 
 fn write_file(rootfs: &Rootfs, file: &File) -> Result<()> {
@@ -92,38 +141,30 @@ fn remove(rootfs: &Rootfs, pattern: &str) -> Result<bool> {
     Ok(any)
 }
 
-/// Ships `lines` as one file, if there are any.
-fn write_lines(rootfs: &Rootfs, path: &str, lines: &[Sourced<String>]) -> Result<()> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let text: String = lines.iter().map(|line| line.value.clone() + "\n").collect();
-    rootfs.write(path, text.as_bytes(), 0o644)
-}
-
 /// Kernel arguments as bootc reads them (bootc: `docs/src/building/kernel-arguments.md`).
-fn write_kargs(rootfs: &Rootfs, layer: &Layer) -> Result<()> {
-    let kargs: Vec<&str> = layer.config.kargs.iter().map(|k| k.value.as_str()).collect();
-    if kargs.is_empty() {
-        return Ok(());
-    }
+fn write_kargs(rootfs: &Rootfs, layer: &Layer, kargs: &[Sourced<String>]) -> Result<()> {
+    let kargs: Vec<&str> = kargs.iter().map(|k| k.value.as_str()).collect();
     let text = toml::to_string(&toml::Table::from_iter([("kargs".to_owned(), kargs.into())]))?;
     rootfs.write(&format!("/usr/lib/bootc/kargs.d/{}.toml", layer.name), text.as_bytes(), 0o644)
 }
 
-fn run_scripts(config: &Configuration, sandbox: &Sandbox) -> Result<()> {
-    for script in &config.scripts {
-        let what = format!("running the script `{}`", script.value.name);
-        at(script, &what, |Script { interpreter, body, .. }| {
-            let script = Some((interpreter.len(), body.clone()));
-            run(sandbox, &Command { argv: interpreter.clone(), script, ..Command::default() })
-        })?;
-    }
-    Ok(())
+fn script_key(script: &Sourced<Script>) -> String {
+    format!("[[script]] {}", script.value.name)
 }
 
-fn run(sandbox: &Sandbox, command: &Command) -> Result<()> {
-    let outcome = sandbox.run(command)?;
+fn run_script(script: &Sourced<Script>, executor: &dyn Executor) -> Result<()> {
+    let Script { interpreter, body, .. } = &script.value;
+    let task = Task {
+        actor: actor(&script_key(script), &script.origin),
+        interpreter: interpreter.clone(),
+        arguments: Vec::new(),
+    };
+    let text = Some((interpreter.len(), body.clone()));
+    run(executor, &task, &Command { argv: interpreter.clone(), script: text, ..Command::default() })
+}
+
+fn run(executor: &dyn Executor, task: &Task, command: &Command) -> Result<()> {
+    let outcome = executor.run(task, command)?;
     if outcome.status == 0 {
         return Ok(());
     }
@@ -133,7 +174,7 @@ fn run(sandbox: &Sandbox, command: &Command) -> Result<()> {
 }
 
 /// Makes `/usr/lib/modules/KVER/initramfs.img` for the one kernel of the rootfs (bootc: `filesystem.md`).
-fn make_initramfs(rootfs: &Rootfs, kernel: &Kernel, sandbox: &Sandbox) -> Result<()> {
+fn make_initramfs(rootfs: &Rootfs, kernel: &Sourced<Kernel>, executor: &dyn Executor) -> Result<()> {
     let images = rootfs.glob("/usr/lib/modules/*/vmlinuz")?;
     let [image] = images.as_slice() else {
         return Err(hinted(
@@ -144,11 +185,17 @@ fn make_initramfs(rootfs: &Rootfs, kernel: &Kernel, sandbox: &Sandbox) -> Result
     let dir = image.trim_end_matches("/vmlinuz");
     let kver = dir.trim_start_matches("/usr/lib/modules/");
     let target = format!("{dir}/initramfs.img");
-    let fixed = ["/usr/bin/dracut", "--reproducible", "--no-hostonly", "--force", "--kver", kver];
-    let argv = fixed.iter().map(|s| (*s).to_owned()).chain(kernel.initramfs_args.iter().cloned());
+    let fixed = ["--reproducible", "--no-hostonly", "--force", "--kver", kver].map(str::to_owned);
+    let own = kernel.value.initramfs_args.iter().cloned();
+    let task = Task {
+        actor: actor(KERNEL, &kernel.origin),
+        interpreter: vec!["/usr/bin/dracut".to_owned()],
+        arguments: fixed.into_iter().chain(own).chain([target.clone()]).collect(),
+    };
+    let argv = [task.interpreter.clone(), task.arguments.clone()].concat();
     // extended attributes of the build's file system must not decide what is in the archive
     let env = vec![("DRACUT_NO_XATTR".to_owned(), "1".to_owned())];
-    run(sandbox, &Command { argv: argv.chain([target.clone()]).collect(), env, ..Command::default() })?;
+    run(executor, &task, &Command { argv, env, ..Command::default() })?;
     rootfs.set_owner_mode(&target, 0, 0, 0o600)
 }
 

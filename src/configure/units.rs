@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::at;
+use super::Applying;
 use crate::error::hinted;
 use crate::plan::{Layer, Sourced};
 use crate::rootfs::Rootfs;
@@ -26,33 +26,32 @@ struct Install {
 type Change = fn(&Rootfs, &str) -> Result<()>;
 
 /// Applies the `[units]` of `layer`, which has `depth` layers below it.
-pub fn apply(rootfs: &Rootfs, layer: &Layer, depth: usize) -> Result<()> {
+pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, depth: usize, at: &Applying) -> Result<()> {
     let config = &layer.config;
-    let steps: [(&str, Change, &[Sourced<String>]); 4] = [
-        ("disabling the unit", disable, &config.disable),
-        ("enabling the unit", enable, &config.enable),
-        ("masking the unit", mask, &config.mask),
-        ("setting the default target", set_default, config.default_target.as_slice()),
+    let steps: [(&str, &str, Change, &[Sourced<String>]); 4] = [
+        ("disable", "disabling the unit", disable, &config.disable),
+        ("enable", "enabling the unit", enable, &config.enable),
+        ("mask", "masking the unit", mask, &config.mask),
+        ("default-target", "setting the default target", set_default, config.default_target.as_slice()),
     ];
-    for (what, change, units) in steps {
+    for (key, what, change, units) in steps {
         for unit in units {
-            at(unit, what, |unit| change(rootfs, unit))?;
+            at.entry(unit, &format!("[units] {key} {}", unit.value), what, |unit| change(rootfs, unit))?;
         }
     }
     let lines = |verb: &str, units: &[Sourced<String>]| -> String {
         units.iter().map(|u| format!("{verb} {}\n", u.value)).collect()
     };
     let presets = lines("disable", &config.disable) + &lines("enable", &config.enable);
-    if presets.is_empty() {
-        return Ok(());
-    }
+    let Some(first) = config.disable.iter().chain(&config.enable).next() else { return Ok(()) };
     // the first preset file that names a unit decides, in order of file names: upper layers go first
     let order = 45_usize.saturating_sub(depth);
     rootfs.write(
         &format!("/usr/lib/systemd/system-preset/{order:02}-{}.preset", layer.name),
         presets.as_bytes(),
         0o644,
-    )
+    )?;
+    at.acted("[units]", &first.origin)
 }
 
 /// Makes the links that a unit's `[Install]` section asks for, and those of its `Also=` units.

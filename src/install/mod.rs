@@ -36,7 +36,6 @@ mod trigger;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -116,19 +115,6 @@ pub struct Report {
     pub erased: Vec<Nevra>,
     /// Installed size of the packages installed, in bytes, hard links counted once.
     pub bytes: u64,
-    /// Scriptlets in the order they ran.
-    pub scripts: Vec<ScriptRun>,
-}
-
-/// A scriptlet that ran.
-#[derive(Debug)]
-pub struct ScriptRun {
-    /// The package it belongs to.
-    pub package: Nevra,
-    /// When it ran.
-    pub phase: Phase,
-    /// How long it took.
-    pub duration: Duration,
 }
 
 /// Carries a transaction out.
@@ -485,9 +471,8 @@ impl<'a> Run<'a> {
         stdin: Vec<u8>,
     ) -> Result<()> {
         let header = &self.packages[package].header;
-        let package = header.nevra().clone();
         let args: Vec<String> = args.iter().map(usize::to_string).collect();
-        tracing::debug!(%package, ?phase, ?args, "running a scriptlet");
+        tracing::debug!(package = %header.nevra(), ?phase, ?args, "running a scriptlet");
         let call = ScriptCall { header, phase, script, args, stdin };
         let outcome = self.runner.run(&call)?;
         if outcome.status != 0 {
@@ -496,7 +481,6 @@ impl<'a> Run<'a> {
         if let Some(complaint) = script::complaint(&call, &outcome) {
             self.progress.warn(&complaint);
         }
-        self.report.scripts.push(ScriptRun { package, phase, duration: outcome.duration });
         Ok(())
     }
 }

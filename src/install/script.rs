@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::lua::{Interpreter, Job};
 use super::macros::Macros;
 use super::{ScriptCall, ScriptRunner};
+use crate::actor::{Actor, Executor, Task};
 use crate::error::HintExt;
-use crate::package::header::{Header, Phase};
-use crate::sandbox::{self, Outcome, Sandbox, last_lines};
+use crate::package::header::Header;
+use crate::sandbox::{self, Outcome, last_lines};
 
 /// The interpreter that rpm has built in.
 const LUA: &str = "<lua>";
@@ -19,16 +20,16 @@ const EXPAND: u32 = 1;
 const QFORMAT: u32 = 2;
 
 /// Runs scripts in a sandbox.
-pub struct Runner {
-    sandbox: Sandbox,
+pub struct Runner<'a> {
+    executor: Box<dyn Executor + 'a>,
     lua: Interpreter,
     macros: Macros,
 }
 
-impl Runner {
+impl<'a> Runner<'a> {
     /// `strata` is the program's executable, which runs Lua inside; `macros` is what scripts may expand.
-    pub fn new(sandbox: Sandbox, strata: PathBuf, macros: Macros) -> Result<Self> {
-        Ok(Self { sandbox, lua: Interpreter::new(strata)?, macros })
+    pub fn new(executor: impl Executor + 'a, strata: PathBuf, macros: Macros) -> Result<Self> {
+        Ok(Self { executor: Box::new(executor), lua: Interpreter::new(strata)?, macros })
     }
 
     /// The body as it runs: macros first, then the tags of the header, if the package asked for it.
@@ -65,16 +66,25 @@ impl Runner {
     }
 }
 
-impl ScriptRunner for Runner {
+impl ScriptRunner for Runner<'_> {
     fn run(&self, call: &ScriptCall) -> Result<Outcome> {
         let context = || format!("running {}", name(call));
-        self.sandbox.run(&self.command(call).with_context(context)?).with_context(context)
+        let task = Task {
+            actor: actor(call),
+            interpreter: call.script.interpreter.clone(),
+            arguments: call.args.clone(),
+        };
+        self.executor.run(&task, &self.command(call).with_context(context)?).with_context(context)
     }
+}
+
+fn actor(call: &ScriptCall) -> Actor {
+    Actor::Scriptlet { package: call.package().clone(), phase: call.phase }
 }
 
 /// `%post(bash-5.1.8-9.el9.x86_64)`, as rpm calls it.
 fn name(call: &ScriptCall) -> String {
-    format!("{}({})", spec_name(call.phase), call.package())
+    actor(call).to_string()
 }
 
 /// What a relocatable package's scripts find their directories by (rpm: `lib/rpmscript.c`, `doScriptExec`).
@@ -82,30 +92,6 @@ fn prefix_variables(prefixes: &[String]) -> Vec<(String, String)> {
     let first = prefixes.first().map(|prefix| ("RPM_INSTALL_PREFIX".to_owned(), prefix.clone()));
     let numbered = prefixes.iter().enumerate().map(|(n, p)| (format!("RPM_INSTALL_PREFIX{n}"), p.clone()));
     first.into_iter().chain(numbered).collect()
-}
-
-/// The phase as a spec file spells it.
-fn spec_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pretrans => "%pretrans",
-        Phase::Pre => "%pre",
-        Phase::Post => "%post",
-        Phase::Preun => "%preun",
-        Phase::Postun => "%postun",
-        Phase::Posttrans => "%posttrans",
-        Phase::Preuntrans => "%preuntrans",
-        Phase::Postuntrans => "%postuntrans",
-        Phase::TriggerPrein => "%triggerprein",
-        Phase::TriggerIn => "%triggerin",
-        Phase::TriggerUn => "%triggerun",
-        Phase::TriggerPostun => "%triggerpostun",
-        Phase::FileTriggerIn => "%filetriggerin",
-        Phase::FileTriggerUn => "%filetriggerun",
-        Phase::FileTriggerPostun => "%filetriggerpostun",
-        Phase::TransFileTriggerIn => "%transfiletriggerin",
-        Phase::TransFileTriggerUn => "%transfiletriggerun",
-        Phase::TransFileTriggerPostun => "%transfiletriggerpostun",
-    }
 }
 
 /// The error of a script that failed: which, how, and the end of what it said.
@@ -119,10 +105,9 @@ pub fn describe_failure(call: &ScriptCall, outcome: &Outcome) -> anyhow::Error {
     let message = format!("{} {how}", name(call));
     let said: Result<()> = Err(anyhow!(said));
     let described = if matches!(outcome.status, 126 | 127) {
-        let phase = spec_name(call.phase).trim_start_matches('%');
         said.hint(
             message,
-            format!("if a program is missing: is it in a package that Requires({phase}) names?"),
+            format!("if a program is missing: is it in a package that Requires({}) names?", call.phase),
         )
     } else {
         said.context(message)
@@ -196,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::error::Hint;
-    use crate::package::header::Scriptlet;
+    use crate::package::header::{Phase, Scriptlet};
 
     fn package() -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -9,6 +9,7 @@ mod files;
 mod install;
 mod scripts;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -121,6 +122,32 @@ pub enum Phase {
     TransFileTriggerIn,
     TransFileTriggerUn,
     TransFileTriggerPostun,
+}
+
+impl fmt::Display for Phase {
+    /// As a spec file spells it after the `%`: `post`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pretrans => "pretrans",
+            Self::Pre => "pre",
+            Self::Post => "post",
+            Self::Preun => "preun",
+            Self::Postun => "postun",
+            Self::Posttrans => "posttrans",
+            Self::Preuntrans => "preuntrans",
+            Self::Postuntrans => "postuntrans",
+            Self::TriggerPrein => "triggerprein",
+            Self::TriggerIn => "triggerin",
+            Self::TriggerUn => "triggerun",
+            Self::TriggerPostun => "triggerpostun",
+            Self::FileTriggerIn => "filetriggerin",
+            Self::FileTriggerUn => "filetriggerun",
+            Self::FileTriggerPostun => "filetriggerpostun",
+            Self::TransFileTriggerIn => "transfiletriggerin",
+            Self::TransFileTriggerUn => "transfiletriggerun",
+            Self::TransFileTriggerPostun => "transfiletriggerpostun",
+        })
+    }
 }
 
 /// A scriptlet or the script of a trigger.

@@ -8,11 +8,12 @@ use anyhow::Result;
 
 use super::secret;
 use crate::install::payload;
+use crate::pkglist::META_JSON;
 
 /// Files up to this size, in bytes, are searched for secrets: keys and credentials are small.
 const SEARCHED: usize = 64 << 10;
-/// Files whose text is kept, relative to the root: they give ids their names.
-const KEPT: [&str; 2] = [PASSWD, GROUP];
+/// Files whose text is kept, relative to the root: they give ids their names, and unowned files their origins.
+const KEPT: [&str; 3] = [PASSWD, GROUP, META_JSON];
 /// Users.
 pub const PASSWD: &str = "etc/passwd";
 /// Groups.
@@ -49,8 +50,8 @@ impl Content {
 }
 
 impl Reading {
-    /// Reads `input`, the file at `path` (relative to the root), to its end. Keeps the text of [`PASSWD`] and
-    /// [`GROUP`].
+    /// Reads `input`, the file at `path` (relative to the root), to its end. Keeps the text of [`PASSWD`],
+    /// [`GROUP`] and [`META_JSON`].
     pub fn content(&self, path: &Path, input: &mut dyn Read) -> Result<Content> {
         let digest = |algorithm: &u32| Ok((*algorithm, payload::digest(*algorithm)?));
         let mut digests = self.algorithms.iter().map(digest).collect::<Result<Vec<_>>>()?;

@@ -1,0 +1,130 @@
+//! Runs the scripts of a layer, and keeps account of them and of what they and the manifests changed.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::journal::{Changes, Journal};
+use crate::actor::{Actor, Executor, Task};
+use crate::plan::Origin;
+use crate::sandbox::{Command, Outcome, Sandbox};
+
+/// A script that ran: of a package's scriptlet or trigger, or of a manifest.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScriptRun {
+    /// Counted from 1 in the order they ran: what `strata debug` calls it.
+    pub number: usize,
+    /// `%post(bash-5.1.8-9.el9.x86_64)`, or the manifest's entry and its place.
+    pub name: String,
+    /// `NAME-EVR.ARCH` of the package it belongs to.
+    pub package: Option<String>,
+    /// When it ran, as a spec file spells it without the `%`: `post`.
+    pub phase: Option<String>,
+    /// The manifest's entry, if it is no package's: `[[script]] container-hooks`.
+    pub entry: Option<String>,
+    /// The place of that entry.
+    pub origin: Option<Origin>,
+    /// Interpreter and its arguments as the package or manifest has them.
+    pub interpreter: Vec<String>,
+    /// The script's own arguments.
+    pub arguments: Vec<String>,
+    /// Exit status; 128 + signal number when killed.
+    pub status: i32,
+    /// How long it took, in seconds.
+    pub duration: f64,
+    /// The end of what it wrote to standard output and error, at most 64 KiB.
+    pub output: String,
+    /// What it changed.
+    #[serde(flatten)]
+    pub changes: Changes,
+}
+
+impl ScriptRun {
+    fn new(number: usize, task: &Task, outcome: &Outcome, changes: Changes) -> Self {
+        let (package, phase, entry, origin) = match task.actor.clone() {
+            Actor::Scriptlet { package, phase } => {
+                (Some(package.to_string()), Some(phase.to_string()), None, None)
+            }
+            Actor::Entry { entry, origin } => (None, None, Some(entry), Some(origin)),
+        };
+        Self {
+            number,
+            name: task.actor.to_string(),
+            package,
+            phase,
+            entry,
+            origin,
+            interpreter: task.interpreter.clone(),
+            arguments: task.arguments.clone(),
+            status: outcome.status,
+            duration: outcome.duration.as_secs_f64(),
+            output: outcome.output.clone(),
+            changes,
+        }
+    }
+}
+
+/// A sandbox whose commands are noted.
+pub struct Recorder {
+    sandbox: Sandbox,
+    notes: RefCell<Notes>,
+}
+
+struct Notes {
+    journal: Journal,
+    scripts: Vec<ScriptRun>,
+    /// Who made the paths that nothing had made before, by absolute path.
+    made: BTreeMap<String, Actor>,
+}
+
+impl Recorder {
+    /// Watches what happens to the rootfs of `sandbox` from now on.
+    pub fn new(sandbox: Sandbox) -> Result<Self> {
+        let journal = Journal::open(&sandbox.rootfs)?;
+        let notes = Notes { journal, scripts: Vec::new(), made: BTreeMap::new() };
+        Ok(Self { sandbox, notes: RefCell::new(notes) })
+    }
+
+    /// Drops what happened since the last note: it is nobody's whom we know.
+    pub fn skip(&self) -> Result<()> {
+        self.notes.borrow_mut().journal.take().map(drop)
+    }
+
+    /// The scripts that ran, in their order, and who made the paths that are there, by absolute path.
+    pub fn into_notes(self) -> (Vec<ScriptRun>, BTreeMap<String, Actor>) {
+        let Notes { scripts, made, .. } = self.notes.into_inner();
+        (scripts, made)
+    }
+}
+
+impl Executor for Recorder {
+    fn run(&self, task: &Task, command: &Command) -> Result<Outcome> {
+        self.skip()?;
+        let outcome = self.sandbox.run(command)?;
+        let mut notes = self.notes.borrow_mut();
+        let changes = notes.journal.take()?;
+        notes.credit(&task.actor, &changes.created);
+        let number = notes.scripts.len() + 1;
+        let run = ScriptRun::new(number, task, &outcome, changes);
+        tracing::info!(number, status = run.status, seconds = run.duration, "ran {}", task.actor);
+        notes.scripts.push(run);
+        Ok(outcome)
+    }
+
+    fn acted(&self, actor: Actor) -> Result<()> {
+        let mut notes = self.notes.borrow_mut();
+        let changes = notes.journal.take()?;
+        // a declared file is the manifest's, whoever made one there before
+        notes.credit(&actor, &changes.created);
+        notes.credit(&actor, &changes.modified);
+        Ok(())
+    }
+}
+
+impl Notes {
+    fn credit(&mut self, actor: &Actor, paths: &[String]) {
+        self.made.extend(paths.iter().map(|path| (path.clone(), actor.clone())));
+    }
+}
