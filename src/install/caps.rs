@@ -58,15 +58,16 @@ struct Sets {
 }
 
 /// The value of [`XATTR`] for `cap_net_admin,cap_net_raw=ep` (cap_from_text(3)): version 2, as cap_set_file
-/// writes it; inside a user namespace the kernel makes it version 3. None if no capability is left.
+/// writes it; inside a user namespace the kernel makes it version 3. None without a text: one that leaves no
+/// capability (`=`) is an attribute all the same, by which a file has none even if it is root's.
 pub(crate) fn xattr(text: &str) -> Result<Option<Vec<u8>>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
     let context = || format!("parsing the file capabilities `{text}`");
     let mut sets = Sets::default();
     for clause in text.split_whitespace() {
         apply(&mut sets, clause).with_context(context)?;
-    }
-    if sets.permitted | sets.inheritable == 0 {
-        return Ok(None);
     }
     // the kernel knows one bit for the whole effective set
     let all = sets.permitted | sets.inheritable;
@@ -134,12 +135,13 @@ mod tests {
             ("= cap_setuid+ep", "0100000280000000000000000000000000000000"),
             ("cap_bpf=eip", "0100000200000000000000008000000080000000"),
             ("cap_net_raw=p cap_setuid+i", "0000000200200000800000000000000000000000"),
+            ("=", "0000000200000000000000000000000000000000"),
+            ("cap_net_raw=", "0000000200000000000000000000000000000000"),
         ] {
             let found = xattr(text).unwrap().map(hex::encode);
             assert_eq!(found.as_deref(), Some(expected), "{text}");
         }
         assert_eq!(xattr("").unwrap(), None);
-        assert_eq!(xattr("cap_net_raw=").unwrap(), None);
     }
 
     #[test]
