@@ -199,7 +199,8 @@ impl Header {
         let (main, main_size) = read_blob(input).context("reading the main header")?;
         ensure!(
             main.is_all_region(),
-            "the main header is not covered by a region: rpm older than 4 made it, or it is damaged"
+            "the main header is not covered by a region: the package is of format 3, which rpm before 4 made \
+             and rpm 6 refuses, too, or it is damaged"
         );
         let payload_offset = (LEAD_SIZE + signature_size + padding + main_size) as u64;
         let header = Self::new(main)?;
@@ -222,10 +223,10 @@ impl Header {
         );
         let epoch = main.u32s(Tag::RPMTAG_EPOCH)?.first().copied().unwrap_or(0);
         let evr = Evr::new(epoch, part(Tag::RPMTAG_VERSION)?, part(Tag::RPMTAG_RELEASE)?);
-        let arch = match main.find(Tag::RPMTAG_SOURCEPACKAGE) {
-            Some(_) => "src",
+        let arch = match is_source(&main)? {
+            true => "src",
             // the keys that `rpm --import` stores as packages have none
-            None => main.text(Tag::RPMTAG_ARCH)?.unwrap_or("(none)"),
+            false => main.text(Tag::RPMTAG_ARCH)?.unwrap_or("(none)"),
         };
         let nevra = Nevra { name, evr, arch: arch.to_owned() };
         let source = main.text(Tag::RPMTAG_SOURCERPM)?.unwrap_or("(none)").to_owned();
@@ -511,6 +512,14 @@ fn same_length<const N: usize>(expected: usize, others: [usize; N], what: &str) 
         Some(found) => bail!("the header has arrays of {expected} and {found} {what}, expected one length"),
         None => Ok(()),
     }
+}
+
+/// Whether it is a source package's. Older ones do not say so, but their files are in no directory (rpm:
+/// `headerIsSourceHeuristic`).
+fn is_source(main: &Blob) -> Result<bool> {
+    let names_a_source = main.find(Tag::RPMTAG_SOURCERPM).is_some();
+    Ok(main.find(Tag::RPMTAG_SOURCEPACKAGE).is_some()
+        || !names_a_source && main.strings(Tag::RPMTAG_DIRNAMES)? == [b""])
 }
 
 /// Reads a header structure with its magic; gives its size in the file too.
