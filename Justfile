@@ -54,6 +54,11 @@ test-corpus CORPUS SIZE="small":
     STRATA_TEST_RPMS={{CORPUS}}/{{SIZE}}/2025-02-03 STRATA_TEST_UPGRADES={{CORPUS}}/{{SIZE}}/2025-02-10 \
         {{cargo-test}} --test rpmdb --test install -- --ignored
 
+# Read the packages that rpm and createrepo_c publish for their tests as rpm does (100 MB from Debian and PyPI)
+real-packages DIR="target/real-packages":
+    tests/real/obtain.sh {{DIR}}
+    STRATA_TEST_REAL={{absolute_path(DIR)}} {{cargo-test}} --test rpmdb real -- --ignored
+
 # Format, lint, and document, warnings being errors
 check:
     cargo fmt --check

@@ -5,4 +5,7 @@ mod corpus;
 mod features;
 mod hostile;
 mod order;
+#[path = "../real/mod.rs"]
+mod packages;
+mod real;
 mod sysusers;

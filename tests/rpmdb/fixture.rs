@@ -181,7 +181,8 @@ pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
+    // prose of old packages is in any encoding
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 pub fn files_below(dir: &Path) -> Vec<PathBuf> {

@@ -5,4 +5,7 @@ mod fixture;
 mod formats;
 mod header;
 mod hostile;
+#[path = "../real/mod.rs"]
+mod packages;
+mod real;
 mod rpmdb;
