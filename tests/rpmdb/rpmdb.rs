@@ -1,6 +1,6 @@
 //! Databases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -105,6 +105,67 @@ fn rpm_reads_verifies_rebuilds_and_changes_our_database() {
     rpm(dir, &["-e", "--justdb", "--nodeps", "--noscripts", "--notriggers", "plain"]);
     install(dir, &[fixture.rpm("plain")]);
     assert_eq!(query_all(dir), nevras);
+}
+
+/// What a query by an index is asked for: all values of a tag.
+const INDEXED: [(&str, &str); 13] = [
+    ("-q", "NAME"),
+    ("-qf", "FILENAMES"),
+    ("-qg", "GROUP"),
+    ("--whatprovides", "PROVIDENAME"),
+    ("--whatrequires", "REQUIRENAME"),
+    ("--whatconflicts", "CONFLICTNAME"),
+    ("--whatobsoletes", "OBSOLETENAME"),
+    ("--whatrecommends", "RECOMMENDNAME"),
+    ("--whatsuggests", "SUGGESTNAME"),
+    ("--whatsupplements", "SUPPLEMENTNAME"),
+    ("--whatenhances", "ENHANCENAME"),
+    ("--triggeredby", "TRIGGERNAME"),
+    ("--hdrid", "SHA1HEADER"),
+];
+
+/// Queries about all packages that have an answer.
+const ABOUT_ALL: [&[&str]; 9] = [
+    &["-qa", "--dump"],
+    &["-qal", "--state"],
+    &["-qac"],
+    &["-qa", "--scripts"],
+    &["-qa", "--triggers"],
+    &["-qa", "--filetriggers"],
+    &["-qa", "--changelog"],
+    &["-qa", "--provides", "--requires", "--conflicts", "--obsoletes"],
+    &["-qa", "--recommends", "--suggests", "--supplements", "--enhances"],
+];
+
+#[test]
+fn rpm_answers_every_query_as_from_its_own() {
+    let fixture = Fixture::new();
+    let (ours, theirs) = (fixture.strata(&fixture.rpms), fixture.librpm(&fixture.rpms));
+    let (ours, theirs) = (ours.parent().unwrap(), theirs.parent().unwrap());
+    // the answer to some is that there is nothing, which is a failure
+    let answer = |db: &Path, args: &[&str]| {
+        let mut rpm = Command::new("rpm");
+        let output = rpm.env("LC_ALL", "C").arg("--dbpath").arg(db).args(args).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let asked = |args: &[&str]| {
+        let [ours, theirs] = [ours, theirs].map(|db| answer(db, args));
+        assert!(theirs.lines().any(|line| !line.contains("no package")), "{args:?}: {theirs}");
+        assert_eq!(ours, theirs, "{args:?}");
+    };
+    for args in ABOUT_ALL {
+        asked(args);
+    }
+    for (query, tag) in INDEXED {
+        let values = answer(theirs, &["-qa", "--qf", &format!("[%{{{tag}}}\n]")]);
+        let values = values.lines().filter(|value| *value != "(none)");
+        let values: BTreeSet<&str> = values.collect();
+        let option = if query.starts_with("--") { vec!["-q", query] } else { vec![query] };
+        asked(&[option, values.into_iter().collect()].concat());
+    }
+    let tags = rpm(theirs, &["--querytags"]);
+    let format: String = tags.lines().map(|tag| format!("{tag}[ %{{{tag}}}]\n")).collect();
+    asked(&["-qa", "--qf", &format]);
 }
 
 /// `rpm -V` compares the tree with what the database says about modes, owners, sizes, times and contents.
