@@ -21,6 +21,8 @@ use crate::rootfs::{Rootfs, Stat, components, split};
 pub(super) enum Fate {
     /// Put in its place.
     Create,
+    /// There already, with the same content: gets its owner, mode and time only. Made anew if it has gone.
+    Touch,
     /// Somebody else's business: shared, or kept as it is.
     Skip,
     /// Not installed, and recorded with this file state.
@@ -317,9 +319,10 @@ impl Decider<'_> {
         if !matches!(kind, FileType::RegularFile | FileType::Symlink) {
             return Ok(Fate::Create);
         }
-        let is_new = self.matches_disk(new, &on_disk)?;
-        let is_old = self.matches_disk(old, &on_disk)?;
-        if is_new || is_old {
+        if self.matches_disk(new, &on_disk)? {
+            return Ok(Fate::Touch);
+        }
+        if self.matches_disk(old, &on_disk)? {
             return Ok(Fate::Create);
         }
         let unchanged = file_type(n.mode) == kind && self.same_content(old, new);

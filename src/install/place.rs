@@ -67,7 +67,7 @@ struct Placer<'a> {
 impl Placer<'_> {
     fn place(&mut self, file: &FileEntry, fate: Fate) -> Result<()> {
         let suffix = match fate {
-            Fate::Create => None,
+            Fate::Create | Fate::Touch => None,
             Fate::AltName => Some(".rpmnew"),
             Fate::Save => Some(".rpmsave"),
             Fate::Backup => Some(".rpmorig"),
@@ -78,7 +78,7 @@ impl Placer<'_> {
         });
         if file.path == "/" {
             let root = self.rootfs.open_dir("/")?.context("the rootfs has no directory /")?;
-            return own_directory(root.as_fd(), file, access);
+            return own(root.as_fd(), file, access);
         }
         let (directory, name) = split(&file.path)?;
         if self.parent.as_ref().is_none_or(|(path, _)| path != directory) {
@@ -87,6 +87,9 @@ impl Placer<'_> {
         let (_, parent) = self.parent.as_ref().expect("it was set above");
         if file_type(file.mode) == FileType::Directory {
             return self.directory(file, parent.as_fd(), name, access);
+        }
+        if fate == Fate::Touch && touch(file, parent.as_fd(), name, access)? {
+            return Ok(());
         }
         let staged = file.index.to_string();
         self.finish(file, &staged, access)?;
@@ -132,18 +135,12 @@ impl Placer<'_> {
                 .context("setting its mode")?;
         }
         if !file.caps.is_empty() && file_type(file.mode) == FileType::RegularFile {
-            self.set_caps(file, staged)?;
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd =
+                fs::openat(&self.staging, staged, flags, Mode::empty()).context("opening the staged file")?;
+            set_caps(fd.as_fd(), file)?;
         }
         Ok(())
-    }
-
-    fn set_caps(&self, file: &FileEntry, staged: &str) -> Result<()> {
-        let Some(value) = caps::xattr(&file.caps)? else { return Ok(()) };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd =
-            fs::openat(&self.staging, staged, flags, Mode::empty()).context("opening the staged file")?;
-        fs::fsetxattr(&fd, caps::XATTR, &value, XattrFlags::empty())
-            .with_context(|| format!("setting its capabilities {}", file.caps))
     }
 
     fn directory(&self, file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) -> Result<()> {
@@ -155,7 +152,7 @@ impl Placer<'_> {
                 fs::openat(parent, name, flags, Mode::empty()).context("opening the directory")?
             }
         };
-        own_directory(fd.as_fd(), file, access)
+        own(fd.as_fd(), file, access)
     }
 
     /// The directory that is there, perhaps behind a link of root or of the directory's owner. Anything
@@ -187,8 +184,31 @@ impl Placer<'_> {
     }
 }
 
-/// Gives a directory its owner, mode and time.
-fn own_directory(fd: BorrowedFd, file: &FileEntry, access: Access) -> Result<()> {
+/// Gives the file that is there already its owner, mode, time and capabilities; false if there is none of its
+/// type any more.
+fn touch(file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) -> Result<bool> {
+    let kind = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(false),
+        result => FileType::from_raw_mode(result.context("looking at what is there")?.st_mode),
+    };
+    if kind != file_type(file.mode) {
+        return Ok(false);
+    }
+    if kind == FileType::Symlink {
+        own_link(file, parent, name, access)?;
+    } else {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = fs::openat(parent, name, flags, Mode::empty()).context("opening what is there")?;
+        own(fd.as_fd(), file, access)?;
+        if rustix::process::geteuid().is_root() {
+            set_caps(fd.as_fd(), file)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Gives a directory or a regular file its owner, mode and time.
+fn own(fd: BorrowedFd, file: &FileEntry, access: Access) -> Result<()> {
     let Access { uid, gid, mode } = access;
     if rustix::process::geteuid().is_root() {
         fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
@@ -196,6 +216,23 @@ fn own_directory(fd: BorrowedFd, file: &FileEntry, access: Access) -> Result<()>
     }
     fs::fchmod(fd, Mode::from_raw_mode(mode)).context("setting its mode")?;
     fs::futimens(fd, &mtime(file)).context("setting its time")
+}
+
+/// Gives a symbolic link its owner and time.
+fn own_link(file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) -> Result<()> {
+    let Access { uid, gid, .. } = access;
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    if rustix::process::geteuid().is_root() {
+        fs::chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)
+            .with_context(|| format!("giving it to {uid}:{gid}"))?;
+    }
+    fs::utimensat(parent, name, &mtime(file), flags).context("setting its time")
+}
+
+fn set_caps(fd: BorrowedFd, file: &FileEntry) -> Result<()> {
+    let Some(value) = caps::xattr(&file.caps)? else { return Ok(()) };
+    fs::fsetxattr(fd, caps::XATTR, &value, XattrFlags::empty())
+        .with_context(|| format!("setting its capabilities {}", file.caps))
 }
 
 /// Renames what is there, if it still is.

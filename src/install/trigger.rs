@@ -169,7 +169,7 @@ impl Run<'_> {
     fn matching(&self, (owner, trigger): Place, scope: Scope) -> Vec<&str> {
         let packages: Vec<usize> = match scope {
             Scope::Package(package) => vec![package],
-            Scope::Packages(packages) => packages.to_vec(),
+            Scope::Packages(packages) => in_rpmdb_order(packages),
             Scope::Database => self.present().collect(),
             Scope::Others(package) => self.present().filter(|&p| p != package).collect(),
         };
@@ -198,6 +198,13 @@ impl Run<'_> {
         let Trigger { phase, script, .. } = self.packages[owner].triggers[trigger].clone();
         self.call(owner, phase, &script, args, stdin)
     }
+}
+
+/// Transaction file triggers look all packages of the transaction up in the rpmdb, whatever their order.
+fn in_rpmdb_order(packages: &[usize]) -> Vec<usize> {
+    let mut packages = packages.to_vec();
+    packages.sort_unstable();
+    packages
 }
 
 fn prefixes(trigger: &Trigger) -> impl Iterator<Item = &str> {
