@@ -43,7 +43,7 @@ test: check
     {{cargo-test}}
     {{sudo}} rm -rf target/tmp
 
-# Compare with rpm, rule by rule: `just parity config` runs the cases with that in their names (docs/parity.md)
+# Compare with rpm, rule by rule: `just parity config`, or at random: `just parity --random 1000` (docs/parity.md)
 parity *CASES:
     cargo test --quiet --test parity_specs -- {{CASES}}
 

@@ -18,9 +18,11 @@
 //!
 //! install alpha-1 beta-1                   rpm -i
 //! do echo more >> /etc/alpha               what an administrator does, in both roots
-//! upgrade alpha-2 replacing beta-1         rpm -U; older versions of the name are replaced anyway
+//! upgrade alpha-2                          rpm -U; what has the name, or is obsoleted, goes
 //! erase alpha-2                            rpm -e
 //! refused install gamma-1                  a step that both refuse
+//! try install gamma-1                      a step that both take or both refuse, and is the last then; what there
+//!                                          is in the roots is compared, rpm is not asked about it
 //!
 //! root empty                               without the package `base`, which has a shell
 //! with excludedocs                         an option of every step; `with langs de:fr`
@@ -48,18 +50,19 @@ pub struct Case {
     pub differs: Vec<String>,
 }
 
-/// A step, and whether both refuse it.
+/// A step.
 pub struct Step {
     /// As it was written.
     pub text: String,
     pub action: Action,
-    pub refused: bool,
+    /// Whether both refuse it; where this is not said, strata has to do as rpm does.
+    pub refused: Option<bool>,
 }
 
 /// What to do; packages by name and version.
 pub enum Action {
     Install(Vec<String>),
-    Upgrade { new: Vec<String>, replacing: Vec<String> },
+    Upgrade(Vec<String>),
     Erase(Vec<String>),
     Do(String),
 }
@@ -76,7 +79,8 @@ impl Case {
         cases.map(|(name, file)| Self::parse(name, &std::fs::read_to_string(file).unwrap())).collect()
     }
 
-    fn parse(name: String, text: &str) -> Self {
+    /// From its text.
+    pub fn parse(name: String, text: &str) -> Self {
         let mut case = Self { name, ..Self::default() };
         let mut lines = text.lines().peekable();
         while let Some(line) = lines.next() {
@@ -99,8 +103,9 @@ impl Case {
             "with" if rest == "excludedocs" => self.excludedocs = true,
             "with" if rest.starts_with("langs ") => self.langs = Some(rest[6..].to_owned()),
             "differs" => self.differs.push(rest.to_owned()),
-            "refused" => self.step(line, rest, body, true),
-            "install" | "upgrade" | "erase" | "do" => self.step(line, line, body, false),
+            "refused" => self.step(line, rest, body, Some(true)),
+            "try" => self.step(line, rest, body, None),
+            "install" | "upgrade" | "erase" | "do" => self.step(line, line, body, Some(false)),
             _ => {
                 let package = self.packages.last_mut();
                 package.unwrap_or_else(|| panic!("{}: what is `{line}`?", self.name)).read(line, body);
@@ -108,15 +113,12 @@ impl Case {
         }
     }
 
-    fn step(&mut self, text: &str, step: &str, body: String, refused: bool) {
+    fn step(&mut self, text: &str, step: &str, body: String, refused: Option<bool>) {
         let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
         let packages = |list: &str| list.split_whitespace().map(str::to_owned).collect();
         let action = match verb {
             "install" => Action::Install(packages(rest)),
-            "upgrade" => {
-                let (new, replacing) = rest.split_once(" replacing ").unwrap_or((rest, ""));
-                Action::Upgrade { new: packages(new), replacing: packages(replacing) }
-            }
+            "upgrade" => Action::Upgrade(packages(rest)),
             "erase" => Action::Erase(packages(rest)),
             "do" => Action::Do(format!("{rest}\n{body}")),
             _ => panic!("{}: what is `{text}`?", self.name),

@@ -34,17 +34,11 @@ const TABLES: [&str; 18] = [
 /// A way to look at a root, by name: lines in an order that counts.
 pub type View = (&'static str, Vec<String>);
 
-/// All views of a root. `paths` and `names` are what to query its rpmdb for.
-pub fn views(root: &Path, paths: &[String], names: &[String]) -> Vec<View> {
+/// What there is in a root.
+pub fn state(root: &Path) -> Vec<View> {
     let lines = |path: &str| {
         let text = std::fs::read(root.join(path)).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let ask = |options: &[&str], about: &[String]| {
-        let output = rpm_on(root).args(options).args(about).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).replace(root.to_str().unwrap(), "");
-        text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     vec![
         ("scriptlets", lines("log")),
@@ -52,6 +46,18 @@ pub fn views(root: &Path, paths: &[String], names: &[String]) -> Vec<View> {
         ("group", lines("etc/group")),
         ("tree", tree(root)),
         ("rpmdb", tables(root)),
+    ]
+}
+
+/// What rpm says of a root. `paths` and `names` are what to query its rpmdb for.
+pub fn answers(root: &Path, paths: &[String], names: &[String]) -> Vec<View> {
+    let ask = |options: &[&str], about: &[String]| {
+        let output = rpm_on(root).args(options).args(about).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).replace(root.to_str().unwrap(), "");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    vec![
         ("rpm -qa", ask(&["-qa", "--scripts", "--triggers", "--filetriggers", "--changelog"], &[])),
         ("rpm -ql", ask(&["-qal", "--state", "--provides", "--requires"], &[])),
         ("rpm -qc", ask(&["-qac"], &[])),

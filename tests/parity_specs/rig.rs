@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use strata::install::macros::Macros;
 use strata::install::script::Runner;
 use strata::install::{Transaction, run};
+use strata::package::header::Header;
 use strata::package::{Arch, Nevra};
 use strata::progress::Silent;
 use strata::rpmdb::Rpmdb;
@@ -18,7 +19,7 @@ use strata::sandbox::Sandbox;
 
 use crate::case::{Action, Case, Step};
 use crate::common::{EPOCH, INSTALL, RPMDB, checked, nevra, rpm_on, sorted};
-use crate::compare::{differences, keys, views};
+use crate::compare::{View, answers, differences, keys, state};
 use crate::package::build;
 
 /// What all cases begin with.
@@ -50,8 +51,11 @@ impl Rig {
         let roots = Roots::new(self, case, work.path());
         let mut found = Vec::new();
         for (epoch, step) in (EPOCH..).step_by(1000).zip(&case.steps) {
-            let different = roots.take(step, epoch, self.started);
+            let (different, refused) = roots.take(step, epoch, self.started);
             found.extend(different.into_iter().map(|what| format!("{}: {what}", step.text)));
+            if step.refused.is_none() && (refused || !found.is_empty()) {
+                break;
+            }
         }
         found
     }
@@ -88,26 +92,43 @@ impl<'a> Roots<'a> {
         Self { case, ours, theirs, staging, packages }
     }
 
-    /// Takes a step in both roots; what is different then.
-    fn take(&self, step: &Step, epoch: u64, started: i64) -> Vec<String> {
+    /// Takes a step in both roots; what is different then, and whether rpm refused it.
+    fn take(&self, step: &Step, epoch: u64, started: i64) -> (Vec<String>, bool) {
         let rpm = self.with_rpm(&step.action, epoch);
         let strata = self.with_strata(&step.action, epoch);
         for root in [&self.ours, &self.theirs] {
             settle(root, started);
         }
-        let paths = lines(rpm_on(&self.theirs).arg("-qal"));
-        let names = ["Providename", "Requirename"].map(|table| keys(&self.theirs, table)).concat();
-        let [ours, theirs] = [&self.ours, &self.theirs].map(|root| views(root, &paths, &names));
-        let mut different = differences(&ours, &theirs);
-        if rpm.status.success() == step.refused {
+        let refused = !rpm.status.success();
+        let expected = step.refused.unwrap_or(refused);
+        let mut different = match step.refused {
+            Some(_) => [self.compare(state), self.compare(|root| self.answers(root))].concat(),
+            None if !refused => self.compare(state),
+            // how far rpm came before it refused is no rule
+            None => Vec::new(),
+        };
+        if refused != expected {
             different.push(format!("rpm, status {}: {}", rpm.status, String::from_utf8_lossy(&rpm.stderr)));
         }
         match strata {
-            Ok(()) if step.refused => different.push("strata does it".to_owned()),
-            Err(error) if !step.refused => different.push(format!("strata refuses: {error:#}")),
+            Ok(()) if expected => {
+                different.push(format!("strata does it; rpm: {}", String::from_utf8_lossy(&rpm.stderr)))
+            }
+            Err(error) if !expected => different.push(format!("strata refuses: {error:#}")),
             _ => {}
         }
-        different
+        (different, refused)
+    }
+
+    /// What is different between the roots in some views.
+    fn compare(&self, views: impl Fn(&Path) -> Vec<View>) -> Vec<String> {
+        differences(&views(&self.ours), &views(&self.theirs))
+    }
+
+    fn answers(&self, root: &Path) -> Vec<View> {
+        let paths = lines(rpm_on(&self.theirs).arg("-qal"));
+        let names = ["Providename", "Requirename"].map(|table| keys(&self.theirs, table)).concat();
+        answers(root, &paths, &names)
     }
 
     fn with_rpm(&self, action: &Action, epoch: u64) -> Output {
@@ -119,11 +140,13 @@ impl<'a> Roots<'a> {
         }
         match action {
             Action::Install(new) => rpm.arg("-i").args(INSTALL).args(sorted(&self.files(new))),
-            Action::Upgrade { new, .. } => {
+            Action::Upgrade(new) => {
                 rpm.args(["-U", "--oldpackage", "--replacepkgs"]).args(INSTALL).args(sorted(&self.files(new)))
             }
             Action::Erase(old) => {
-                rpm.args(["-e", "--nodeps"]).args(self.nevras(old).iter().map(Nevra::to_string))
+                let mut old = self.nevras(old);
+                old.sort();
+                rpm.args(["-e", "--nodeps"]).args(old.iter().map(Nevra::to_string))
             }
             Action::Do(code) => return by_hand(&self.theirs, code).output().unwrap(),
         };
@@ -133,11 +156,7 @@ impl<'a> Roots<'a> {
     fn with_strata(&self, action: &Action, epoch: u64) -> anyhow::Result<()> {
         let (new, old) = match action {
             Action::Install(new) => (self.files(new), Vec::new()),
-            Action::Upgrade { new, replacing } => {
-                let new = self.files(new);
-                let old = self.installed_as(&new).into_iter().chain(self.nevras(replacing)).collect();
-                (new, old)
-            }
+            Action::Upgrade(new) => (self.files(new), self.replaced(new)),
             Action::Erase(old) => (Vec::new(), self.nevras(old)),
             Action::Do(code) => {
                 by_hand(&self.ours, code).output().unwrap();
@@ -174,12 +193,15 @@ impl<'a> Roots<'a> {
         self.files(ids).iter().map(|file| nevra(file)).collect()
     }
 
-    /// Installed packages with the name of one of `new`.
-    fn installed_as(&self, new: &[PathBuf]) -> Vec<Nevra> {
+    /// Installed packages that have the name of a new one, or one that it obsoletes.
+    fn replaced(&self, new: &[String]) -> Vec<Nevra> {
         let file = self.ours.join(&RPMDB[1..]).join("rpmdb.sqlite");
         let mut installed =
             if file.exists() { Rpmdb::open_read_only(&file).unwrap().nevras().unwrap() } else { Vec::new() };
-        let names: Vec<String> = new.iter().map(|file| nevra(file).name).collect();
+        let new: Vec<Header> = self.files(new).iter().map(|file| Header::open(file).unwrap()).collect();
+        let obsoletes = new.iter().flat_map(|new| new.obsoletes().unwrap());
+        let mut names: Vec<String> = obsoletes.map(|obsolete| obsolete.dependency.name).collect();
+        names.extend(new.iter().map(|new| new.nevra().name.clone()));
         installed.retain(|nevra| names.contains(&nevra.name));
         installed
     }
