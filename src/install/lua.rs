@@ -9,6 +9,7 @@ mod mode;
 mod posix;
 mod system;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,32 @@ use crate::sandbox;
 
 /// The first argument that makes the `strata` command this interpreter. Not for people, so not in the help.
 pub const COMMAND: &str = "__lua";
+
+/// Functions of rpm's that scripts are told we don't have: table, name, why. Scripts may ask whether there is one.
+pub const UNAVAILABLE: [(&str, &str, &str); 15] = [
+    ("posix", "ctermid", NO_TERMINAL),
+    ("posix", "getlogin", NO_TERMINAL),
+    ("posix", "mkstemp", "what rpm's gives is no file that Lua can use; see os.tmpname"),
+    ("posix", "pathconf", OF_THE_MACHINE),
+    ("posix", "sysconf", OF_THE_MACHINE),
+    ("posix", "times", OF_THE_MACHINE),
+    ("posix", "ttyname", NO_TERMINAL),
+    ("rpm", "call", FOR_RPM),
+    ("rpm", "interactive", NO_TERMINAL),
+    ("rpm", "load", "macros come from strata, not from files"),
+    ("rpm", "open", "use io.open, or rpm.execute a program that decompresses"),
+    ("rpm", "register", FOR_RPM),
+    ("rpm", "splitargs", FOR_RPM),
+    ("rpm", "unregister", FOR_RPM),
+    ("rpm", "unsplitargs", FOR_RPM),
+];
+const NO_TERMINAL: &str = "there is no terminal where images are built";
+const OF_THE_MACHINE: &str = "the answer would depend on the machine that builds";
+const FOR_RPM: &str = "it serves rpm's own macros";
+
+/// Names that a script looked for in vain, and in which table, to be put into the error if it calls one.
+#[derive(Default)]
+struct Missing(BTreeMap<String, &'static str>);
 
 /// A Lua script to run.
 #[derive(Serialize, Deserialize)]
@@ -128,6 +155,7 @@ fn run(job: Job, body: &[u8]) -> mlua::Result<()> {
     let globals = lua.globals();
     // what the script prints and what its children print keeps its order
     lua.load("io.stdout:setvbuf('no')").exec()?;
+    lua.set_app_data(Missing::default());
     let arg = lua.create_table()?;
     arg.push("<lua>")?;
     for text in job.args {
@@ -141,10 +169,49 @@ fn run(job: Job, body: &[u8]) -> mlua::Result<()> {
         globals.set("RPM_INSTALL_PREFIX", job.prefixes)?;
     }
     globals.set("posix", posix::library(&lua)?)?;
-    globals.set("rpm", system::library(&lua, job.macros)?)?;
+    system::install(&lua, job.macros)?;
     globals.get::<Table>("os")?.set("exit", posix::exit(&lua)?)?;
-    lua.load(body).set_name(format!("={}", job.name)).exec()
+    for (table, name, reason) in UNAVAILABLE {
+        let refuse = move |_: &Lua, _: MultiValue| -> mlua::Result<()> {
+            Err(mlua::Error::runtime(format!("{table}.{name} is not available to scriptlets: {reason}")))
+        };
+        globals.get::<Table>(table)?.set(name, lua.create_function(refuse)?)?;
+    }
+    for table in ["io", "os", "posix", "rpm"] {
+        note_missing(&lua, table)?;
+    }
+    let ended = lua.load(body).set_name(format!("={}", job.name)).exec();
+    ended.map_err(|error| name_missing(&lua, error))
 }
+
+/// Has lookups of what is not in the global `table` noted; they give nil, for scripts may ask what there is.
+fn note_missing(lua: &Lua, table: &'static str) -> mlua::Result<()> {
+    let note = move |lua: &Lua, (_, name): (Value, String)| {
+        if let Some(mut missing) = lua.app_data_mut::<Missing>() {
+            missing.0.insert(name, table);
+        }
+        Ok(Value::Nil)
+    };
+    let metatable = lua.create_table()?;
+    metatable.set("__index", lua.create_function(note)?)?;
+    lua.globals().get::<Table>(table)?.set_metatable(Some(metatable))
+}
+
+/// The error of a call of a function that is not there, with the function's whole name: Lua knows only the last
+/// part of it.
+fn name_missing(lua: &Lua, error: mlua::Error) -> mlua::Error {
+    let text = error.to_string();
+    let call = text.split_once("attempt to call a nil value (field '").and_then(|(before, rest)| {
+        let (name, after) = rest.split_once("')")?;
+        let missing = lua.app_data_ref::<Missing>()?;
+        Some(format!("{before}{}.{name} is not available to scriptlets{after}", missing.0.get(name)?))
+    });
+    call.map_or(error, mlua::Error::runtime)
+}
+
+/// The number of the last error, for `posix.errno`.
+#[derive(Clone, Copy, Default)]
+struct Errno(i32);
 
 /// What rpm's functions return: a value; or nil, a message and the error's number. Their numbers are floats,
 /// which shows when a script writes one down: `0.0`.
@@ -158,6 +225,7 @@ fn give(
         Err(error) => error.into(),
     };
     let text = error.to_string();
+    lua.set_app_data(Errno(error.raw_os_error().unwrap_or(0)));
     // std adds the number, which follows by itself
     let text = text.split(" (os error").next().unwrap_or(&text);
     let message = match subject {
@@ -165,6 +233,12 @@ fn give(
         None => text.to_owned(),
     };
     (Value::Nil, message, error.raw_os_error().map(f64::from)).into_lua_multi(lua)
+}
+
+/// The error's text, without its number, which std adds.
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// [`give`] for what returns 0 when it worked.

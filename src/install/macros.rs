@@ -55,7 +55,7 @@ impl Default for Macros {
 }
 
 impl Macros {
-    /// Defines `name`; `value` is not expanded again when it is used.
+    /// Defines `name`; macros in `value` are expanded when it is used.
     pub fn define(&mut self, name: &str, value: &str) {
         self.0.insert(name.to_owned(), value.to_owned());
     }
@@ -100,7 +100,7 @@ impl Macros {
                 _ => {
                     let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
                     match self.get(&rest[..end]) {
-                        Some(value) => out.push_str(value),
+                        Some(value) => out.push_str(&self.expand_nested(value, depth - 1)?),
                         None => out.extend(["%", &rest[..end]]),
                     }
                     &rest[end..]
@@ -121,9 +121,9 @@ impl Macros {
         match (condition.contains('?'), text, value) {
             _ if name.is_empty() || !name.chars().all(is_name) => bail!("unsupported macro %{{{inside}}}"),
             (true, Some(text), _) if wanted => self.expand_nested(text, depth - 1),
-            (true, None, Some(value)) if wanted => Ok(value.to_owned()),
+            (true, None, Some(value)) if wanted => self.expand_nested(value, depth - 1),
             (true, _, _) => Ok(String::new()),
-            (false, None, Some(value)) => Ok(value.to_owned()),
+            (false, None, Some(value)) => self.expand_nested(value, depth - 1),
             (false, Some(_), _) => bail!("unsupported macro %{{{inside}}}"),
             (false, None, None) => bail!("macro %{{{name}}} has no value in a composed system"),
         }
@@ -184,6 +184,8 @@ mod tests {
         let mut macros = Macros::default();
         macros.define("mine", "yes");
         assert_eq!(macros.expand("%mine %{mine}").unwrap(), "yes yes");
+        macros.define("mine", "in %{_prefix}, %mine");
+        assert!(macros.expand("%mine").is_err(), "it never ends");
         macros.undefine("mine");
         assert_eq!(macros.expand("%mine%{?mine}").unwrap(), "%mine");
     }

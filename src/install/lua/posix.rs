@@ -40,6 +40,11 @@ pub fn library(lua: &Lua) -> Result<Table> {
     accounts(&add)?;
     environment(&add)?;
     processes(&add)?;
+    add.function("errno", |lua, ()| {
+        let last = lua.app_data_ref::<super::Errno>().map_or_else(super::Errno::default, |errno| *errno);
+        Ok((super::describe(&io::Error::from_raw_os_error(last.0)), f64::from(last.0)))
+    })?;
+    table.set("version", "posix library for Lua 5.4")?;
     Ok(table)
 }
 
