@@ -4,6 +4,8 @@
 //! STORE/
 //!   CACHEDIR.TAG
 //!   rpms/HEX.rpm            packages, by sha256 of the file; verified (digest, signature) before they get here
+//!   payloads/HEX            payloads of packages, decompressed (cpio), by sha256 of the compressed payload; checked
+//!                           again, file by file, whenever they are read
 //!   repodata/HEX            repository metadata as fetched, by sha256 of the file
 //!   keys/HEX                OpenPGP keys fetched from the network, by sha256 of their URL
 //!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
@@ -13,7 +15,8 @@
 //!   tmp/                    unfinished work; anything here may be deleted when no strata runs
 //! ```
 //!
-//! Files are written below `tmp/`, synced and renamed into place, so what has a final name is complete.
+//! Files are written below `tmp/`, synced (but for payloads) and renamed into place, so what has a final name is
+//! complete.
 //! Everything belongs to the user who runs strata; files of extracted layers to their subordinate ids, so
 //! `layers/` is only touched inside strata's own user namespace ([`crate::sandbox::enter_namespace`]).
 
@@ -35,7 +38,7 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        for dir in ["rpms", "repodata", "keys", "images", "layers", "tmp"] {
+        for dir in ["rpms", "payloads", "repodata", "keys", "images", "layers", "tmp"] {
             fs::create_dir_all(root.join(dir))
                 .with_context(|| format!("making the store {}", root.display()))?;
         }
@@ -57,6 +60,11 @@ impl Store {
     /// Where the package with this digest is, or would be.
     pub fn rpm(&self, sha256: &Digest) -> PathBuf {
         self.root.join("rpms").join(format!("{}.rpm", sha256.hex()))
+    }
+
+    /// Where the decompressed payload is, or would be, whose compressed form has this digest.
+    pub fn payload(&self, compressed: &Digest) -> PathBuf {
+        self.root.join("payloads").join(compressed.hex())
     }
 
     /// Where repository metadata with this digest is, or would be.

@@ -100,6 +100,8 @@ pub struct Built {
     pub blobs: usize,
     /// Size of the layer's own blobs in bytes.
     pub size: u64,
+    /// Packages installed whose payload the store had decompressed.
+    pub kept: usize,
     /// What the image rules repaired; empty when the image was there before.
     pub repairs: Vec<Repair>,
     /// The scripts that ran, in their order; empty when the image was there before.
@@ -213,8 +215,8 @@ impl Build<'_> {
         let found = self.find(&job)?;
         let reused = found.is_some();
         tracing::info!(layer = layer.name, inputs = %job.inputs, reused, "looked for an image of these inputs");
-        let (image, repairs, scripts) = match found {
-            Some(image) => (image, Vec::new(), Vec::new()),
+        let (image, Made { repairs, scripts, kept }) = match found {
+            Some(image) => (image, Made::default()),
             None => self.make(&job, progress)?,
         };
         self.name(layer, &image, job.version)?;
@@ -224,6 +226,7 @@ impl Build<'_> {
             reused,
             repairs,
             scripts,
+            kept,
             ..self.built(layer, &image, below, job.version, job.packages.len())
         };
         let Job { inputs: key, version, locks, .. } = job;
@@ -267,6 +270,7 @@ impl Build<'_> {
             size: own.iter().sum(),
             repairs: Vec::new(),
             scripts: Vec::new(),
+            kept: 0,
         }
     }
 
@@ -373,7 +377,8 @@ impl Build<'_> {
         Ok(images)
     }
 
-    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Vec<Repair>, Vec<ScriptRun>)> {
+    /// Makes the image of a layer.
+    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Made)> {
         self.fetch(job, progress)?;
         let below = match job.below {
             Some(step) => self.tree(step, progress)?,
@@ -392,7 +397,7 @@ impl Build<'_> {
         tree.unmount()?;
         let image = self.pack(job, &tree, &composed, progress)?;
         tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
-        Ok((image, composed.repairs, composed.scripts))
+        Ok((image, composed.made))
     }
 
     #[tracing::instrument(level = "info", skip_all)]
@@ -424,6 +429,7 @@ impl Build<'_> {
             staging: &stage,
             install: installs(self.store, job.lock()),
             erase: erasures(job.lock()),
+            store: Some(self.store),
             rpmdb: &plan.stream.rpmdb,
             epoch: job.epoch,
             docs: job.layer.docs,
@@ -436,7 +442,7 @@ impl Build<'_> {
         let runner = Runner::new(&recorder, self.request.executable.clone(), macros)?;
         let rootfs = Rootfs::open(&root)?;
         let witness = Witness::new(&runner, &rootfs);
-        install::run(&transaction, &witness, progress)?;
+        let kept = install::run(&transaction, &witness, progress)?.kept;
         let made = witness.made();
 
         let files = self.files(job, &rootfs)?;
@@ -453,7 +459,8 @@ impl Build<'_> {
         let (scripts, authors) = recorder.into_notes();
         let pkglist = job.packages.to_json(&self.origins(&rootfs, &files, &authors)?);
         rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
-        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), repairs, scripts })
+        let made = Made { repairs, scripts, kept };
+        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), made })
     }
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
@@ -564,8 +571,16 @@ struct Composed {
     files: Files,
     os_name: String,
     pkglist: Digest,
+    made: Made,
+}
+
+/// What there is to tell of a layer's making.
+#[derive(Default)]
+struct Made {
     repairs: Vec<Repair>,
     scripts: Vec<ScriptRun>,
+    /// How many packages the store had decompressed.
+    kept: usize,
 }
 
 /// It changes with most packages of its layer and is large: a chunk of its own keeps it out of theirs.
@@ -606,7 +621,7 @@ fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
 }
 
 /// Deletes unfinished work, images without a name, and extracted layers that no image of the store needs; with
-/// `all`, every image and extracted layer. Packages and repository metadata stay.
+/// `all`, every image, extracted layer and decompressed payload. Packages and repository metadata stay.
 pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
     let layout = Layout::create(&store.images())?;
     layout.collect_garbage(&|name| !all && name.is_some())?;
@@ -617,5 +632,8 @@ pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
         needed.extend(inputs.map(|digest| digest.hex()));
     }
     tree::remove_entries(&store.root().join("layers"), &|name| !needed.contains(name))?;
+    if all {
+        tree::remove_entries(&store.root().join("payloads"), &|_| true)?;
+    }
     tree::remove_entries(&store.root().join("tmp"), &|_| true)
 }

@@ -11,7 +11,7 @@ use crate::sandbox::enter_namespace;
 /// Packages and repository metadata stay.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Delete all images and extracted layers
+    /// Delete all images, extracted layers and decompressed packages: a build makes them again from the packages
     #[arg(long)]
     all: bool,
 }

@@ -22,6 +22,7 @@
 
 pub(crate) mod caps;
 mod fate;
+mod kept;
 pub mod lua;
 pub mod macros;
 mod order;
@@ -52,6 +53,7 @@ use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
 use crate::rpmdb::{self, Installed, Rpmdb};
 use crate::sandbox::Outcome;
+use crate::store::Store;
 
 /// What is to be done to a rootfs.
 pub struct Transaction<'a> {
@@ -64,6 +66,8 @@ pub struct Transaction<'a> {
     pub install: Vec<PathBuf>,
     /// Installed packages that go: removed ones, and those that an installed one replaces.
     pub erase: Vec<Nevra>,
+    /// Where decompressed payloads are kept for the next time, if they are.
+    pub store: Option<&'a Store>,
     /// Directory of the rpmdb in the rootfs, absolute.
     pub rpmdb: &'a str,
     /// Time of the transaction, UTC seconds. Each package gets one second more than the one before, as with
@@ -115,6 +119,8 @@ pub struct Report {
     pub erased: Vec<Nevra>,
     /// Installed size of the packages installed, in bytes, hard links counted once.
     pub bytes: u64,
+    /// How many of the packages installed were in the store decompressed.
+    pub kept: usize,
 }
 
 /// Carries a transaction out.
@@ -138,7 +144,8 @@ pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress)
     }
     run.posttrans()?;
     run.write_rpmdb()?;
-    progress.finish(&format!("{} packages installed, {} erased", run.installs.len(), run.erases.len()));
+    let (installed, kept, erased) = (run.installs.len(), run.report.kept, run.erases.len());
+    progress.finish(&format!("{installed} packages installed ({kept} decompressed before), {erased} erased"));
     Ok(run.report)
 }
 
@@ -272,16 +279,19 @@ impl<'a> Run<'a> {
         self.report.bytes = by_size.iter().map(|(size, _)| size).sum();
         self.progress.start("unpacking packages", self.report.bytes, Unit::Bytes);
         let (tx, packages, progress) = (self.tx, &self.packages, self.progress);
-        by_size.par_iter().with_max_len(1).try_for_each(|&(size, index)| {
+        let unpack = |&(size, index): &(u64, usize)| {
             let package = &packages[index];
-            let Origin::File(rpm) = &package.origin else { return Ok(()) };
+            let Origin::File(rpm) = &package.origin else { return Ok(false) };
             let staging = staging(tx, index);
             std::fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
-            payload::unpack(rpm, &package.header, &package.files, &staging)
+            let kept = payload::unpack(rpm, &package.header, &package.files, &staging, tx.store)
                 .with_context(|| format!("unpacking {}", package.nevra()))?;
             progress.advance(size);
-            Ok(())
-        })
+            Ok(kept)
+        };
+        let kept: Vec<bool> = by_size.par_iter().with_max_len(1).map(unpack).collect::<Result<_>>()?;
+        self.report.kept = kept.into_iter().filter(|&kept| kept).count();
+        Ok(())
     }
 
     fn pretrans(&mut self) -> Result<()> {

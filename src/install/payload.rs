@@ -6,7 +6,8 @@
 //! capabilities, so that installing it is one rename:
 //!
 //! ```text
-//! package.rpm ─ sha256 of the payload ─ decompressor ─ cpio ─ digest of the file ─▶ STAGING/INDEX
+//! package.rpm ─ sha256 of the payload ─ decompressor ─┬─ cpio ─ digest of the file ─▶ STAGING/INDEX
+//!                                  payload kept in the store
 //! ```
 
 use std::collections::HashMap;
@@ -20,8 +21,11 @@ use rpm::{FileFlags, IndexTag as Tag};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use sha2::digest::DynDigest;
 
+use super::kept::{Copying, Kept};
 use super::{file_type, has};
+use crate::digest::Digest;
 use crate::package::header::{FileEntry, Header};
+use crate::store::Store;
 
 const BUFFER: usize = 128 * 1024;
 
@@ -29,20 +33,41 @@ const BUFFER: usize = 128 * 1024;
 const MAX_WINDOW_LOG: u32 = 27;
 const MAX_XZ_MEMORY: u64 = 160 << 20;
 
-/// Unpacks the payload of the package file `rpm` into the empty directory `staging`.
+/// Unpacks the payload of the package file `rpm` into the empty directory `staging`; true if it was in `store`
+/// decompressed, where it is from now on.
 ///
 /// Refuses files that are not in the header, other sizes or digests than the header's, and a payload that
 /// does not have the digest the header promises. Memory is bounded by the decompressor's window.
-pub(super) fn unpack(rpm: &Path, header: &Header, files: &[FileEntry], staging: &Path) -> Result<()> {
+pub(super) fn unpack(
+    rpm: &Path,
+    header: &Header,
+    files: &[FileEntry],
+    staging: &Path,
+    store: Option<&Store>,
+) -> Result<bool> {
+    let promised = promised_digest(header)?;
+    let kept = match (store, &promised) {
+        (Some(store), Some((SHA256, hex))) => Some(Kept::new(store, &Digest::from_hex(hex)?)),
+        _ => None,
+    };
+    if let Some(kept) = &kept
+        && unpack_kept(kept, header, files, staging)?
+    {
+        return Ok(true);
+    }
+
     let mut file = File::open(rpm).context("opening the package")?;
     file.seek(SeekFrom::Start(header.payload_offset())).context("seeking to the payload")?;
-    let promised = promised_digest(header)?;
     let algorithm = promised.as_ref().map_or(SHA256, |(algorithm, _)| *algorithm);
     let mut compressed =
         Digesting { inner: BufReader::with_capacity(BUFFER, file), digest: digest(algorithm)? };
-
+    let copy = kept.as_ref().map(Kept::begin).transpose()?;
+    let mut archive = decompress(&mut compressed)?;
+    if let Some(copy) = &copy {
+        archive = Box::new(BufReader::with_capacity(BUFFER, Copying { archive, copy: copy.as_file() }));
+    }
     let mut unpacked = Unpacker::new(header, files, staging)?;
-    unpacked.run(decompress(&mut compressed)?).context("unpacking the payload")?;
+    unpacked.run(archive).context("unpacking the payload")?;
 
     // not decompressed: what follows the archive is only hashed
     io::copy(&mut compressed, &mut io::sink()).context("reading the payload")?;
@@ -50,7 +75,24 @@ pub(super) fn unpack(rpm: &Path, header: &Header, files: &[FileEntry], staging: 
         let found = hex::encode(compressed.digest.finalize());
         ensure!(found == promised, "the payload has digest {found}, its header says {promised}");
     }
-    unpacked.finish()
+    unpacked.finish()?;
+    if let (Some(kept), Some(copy)) = (kept, copy) {
+        kept.keep(copy)?;
+    }
+    Ok(false)
+}
+
+/// Unpacks an archive that was kept; false if there is none, or not what the header says.
+fn unpack_kept(kept: &Kept, header: &Header, files: &[FileEntry], staging: &Path) -> Result<bool> {
+    let Some(archive) = kept.open()? else { return Ok(false) };
+    let mut unpacked = Unpacker::new(header, files, staging)?;
+    let archive = BufReader::with_capacity(BUFFER, archive);
+    let Err(error) = unpacked.run(archive).and_then(|()| unpacked.finish()) else { return Ok(true) };
+    tracing::warn!(package = %header.nevra(), "the payload kept in the store is damaged: {error:#}");
+    std::fs::remove_dir_all(staging)
+        .and_then(|()| std::fs::create_dir(staging))
+        .context("clearing the staging directory")?;
+    Ok(false)
 }
 
 /// PAYLOADDIGEST and its algorithm; packages of rpm before 4.14 have none.

@@ -13,6 +13,7 @@ use strata::package::header::Header;
 use strata::package::{Arch, Nevra};
 use strata::progress::{Progress, Unit};
 use strata::sandbox::Outcome;
+use strata::store::Store;
 
 pub const RPMDB: &str = "/usr/lib/sysimage/rpm";
 pub const EPOCH: u64 = 1_700_000_000;
@@ -34,6 +35,7 @@ pub struct Rig {
     pub theirs: PathBuf,
     pub docs: bool,
     pub langs: Option<Vec<String>>,
+    pub store: Option<Store>,
     pub warnings: Warnings,
 }
 
@@ -63,7 +65,7 @@ impl Rig {
         for sub in ["ours", "theirs", "stage"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
-        Self { dir, ours, theirs, docs: true, langs: None, warnings: Warnings::default() }
+        Self { dir, ours, theirs, docs: true, langs: None, store: None, warnings: Warnings::default() }
     }
 
     /// Does the same in both roots.
@@ -87,6 +89,7 @@ impl Rig {
             staging: &self.dir.path().join("stage"),
             install: rpms.to_vec(),
             erase: erase.to_vec(),
+            store: self.store.as_ref(),
             rpmdb: RPMDB,
             epoch: EPOCH,
             docs: self.docs,

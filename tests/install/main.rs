@@ -4,6 +4,7 @@ mod common;
 mod corpus;
 mod features;
 mod hostile;
+mod kept;
 mod order;
 #[path = "../real/mod.rs"]
 mod packages;

@@ -171,6 +171,7 @@ impl<'a> Roots<'a> {
             staging: &self.staging,
             install: new,
             erase: old,
+            store: None,
             rpmdb: RPMDB,
             epoch,
             docs: !self.case.excludedocs,
