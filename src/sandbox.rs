@@ -4,14 +4,15 @@ mod bounds;
 mod namespace;
 mod overlay;
 pub(crate) mod process;
+mod terminal;
 
 use std::fs::{self, Permissions};
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -22,6 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use tempfile::TempDir;
 
 use self::bounds::{Excess, Watch};
+use self::terminal::Terminal;
 use crate::error::{HintExt, hinted};
 
 pub use bounds::Bounds;
@@ -78,7 +80,7 @@ pub struct Outcome {
 const OUTPUT_KEPT: usize = 64 * 1024;
 
 /// Where the script is inside.
-const SCRIPT: &str = "/run/strata/script";
+pub const SCRIPT: &str = "/run/strata/script";
 
 /// The environment of every command; `PATH` is rpm's `%_install_script_path`.
 const ENV: [(&str, &str); 4] = [
@@ -113,19 +115,42 @@ impl Sandbox {
     /// Runs `command` and waits. An error means that the sandbox itself could not be made, or that the command
     /// was killed for exceeding its bounds.
     pub fn run(&self, command: &Command) -> Result<Outcome> {
+        self.run_showing(command, &mut io::sink())
+    }
+
+    /// Runs `command` as [`Sandbox::run`] does, and passes all that it writes on to `show` as it comes.
+    pub fn run_showing(&self, command: &Command, show: &mut dyn Write) -> Result<Outcome> {
         let started = Instant::now();
+        let (status, output) = self.around(command, |bwrap, info, scratch| {
+            let watch = Watch::new(&command.bounds, [self.rootfs.as_path(), scratch])?;
+            wait(bwrap, &command.stdin, show, info, watch)
+        })?;
+        Ok(Outcome { status: judge(status, &output)?, output, duration: started.elapsed() })
+    }
+
+    /// Runs `command`, to which the user talks, without bounds: on a terminal of its own if standard input is one,
+    /// else it shares strata's standard input and output. Gives its exit status.
+    pub fn interact(&self, command: &Command) -> Result<i32> {
+        self.around(command, |bwrap, info, _| interact(bwrap, info))
+    }
+
+    /// Makes the sandbox around a command, which `run` runs, and takes it apart again. `run` gets the pipe of bwrap's
+    /// `--info-fd` and the directory of what is forgotten afterwards.
+    fn around<T>(
+        &self,
+        command: &Command,
+        run: impl FnOnce(std::process::Command, PipeReader, &Path) -> Result<T>,
+    ) -> Result<T> {
         let scratch =
             tempfile::Builder::new().prefix("strata-").tempdir().context("making a scratch directory")?;
-        let watch = Watch::new(&command.bounds, [self.rootfs.as_path(), scratch.path()])?;
         let points = MountPoints::make(&self.rootfs)?;
         let (info, tell_info) = io::pipe().context("making a pipe")?;
         let ended = self
             .bwrap(command, &points, &scratch, tell_info)
-            .and_then(|bwrap| wait(bwrap, &command.stdin, info, watch));
+            .and_then(|bwrap| run(bwrap, info, scratch.path()));
         points.remove()?;
         scratch.close().context("removing a scratch directory")?;
-        let (status, output) = ended?;
-        Ok(Outcome { status: judge(status, &output)?, output, duration: started.elapsed() })
+        ended
     }
 
     fn bwrap(
@@ -149,7 +174,7 @@ impl Sandbox {
             "--unshare-uts",
             "--unshare-cgroup-try",
         ]);
-        bwrap.args(["--hostname", "localhost", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
+        bwrap.args(["--hostname", "localhost", "--die-with-parent", "--cap-drop", "ALL"]);
         bwrap.args(CAPABILITIES.iter().flat_map(|capability| ["--cap-add", capability]));
         bwrap.arg("--bind").arg(&self.rootfs).arg("/");
         bwrap.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--chdir", "/"]);
@@ -191,17 +216,19 @@ fn put(scratch: &TempDir, name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs bwrap with `input` until nothing of what it started is left; its exit status and the end of its output.
-/// `info` is the other end of the pipe of its `--info-fd`.
+/// Runs bwrap with `input` until nothing of what it started is left; its exit status and the end of its output, all
+/// of which goes to `show`. `info` is the other end of the pipe of its `--info-fd`.
 fn wait(
     mut bwrap: std::process::Command,
     input: &[u8],
+    show: &mut dyn Write,
     info: PipeReader,
     watch: Watch,
 ) -> Result<(i32, String)> {
     let (reader, writer) = io::pipe().context("making a pipe")?;
     bwrap.stdin(Stdio::piped());
     bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
+    process::lead_session(&mut bwrap, None);
     let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
     // the command still holds our ends of the pipes, which would never end
     drop(bwrap);
@@ -212,7 +239,7 @@ fn wait(
             let _ = stdin.map(|mut stdin| stdin.write_all(input));
         });
         let init = init_process(info).context("asking bwrap for its first process")?;
-        let mut output = Tail::new(reader);
+        let mut output = Tail::new(reader, show);
         let excess = match &init {
             Some(init) => init.attend(&mut output, watch)?,
             None => None,
@@ -224,8 +251,31 @@ fn wait(
     let output = output.text();
     match excess {
         Some(excess) => Err(exceeded(&excess, &output)),
-        None => Ok((status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1), output)),
+        None => Ok((code(status), output)),
     }
+}
+
+/// Runs bwrap for a user who talks to it, until nothing of what it started is left; its exit status.
+fn interact(mut bwrap: std::process::Command, info: PipeReader) -> Result<i32> {
+    let terminal = if io::stdin().is_terminal() {
+        Some(Terminal::new(&mut bwrap).context("making a terminal")?)
+    } else {
+        process::lead_session(&mut bwrap, None);
+        None
+    };
+    let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
+    // the command still holds its end of the terminal, which would never end
+    drop(bwrap);
+    let init = init_process(info).context("asking bwrap for its first process")?;
+    terminal.map_or(Ok(()), Terminal::relay).context("talking to a command in the sandbox")?;
+    let status = child.wait().context("waiting for bwrap")?;
+    init.map_or(Ok(()), |init| init.gone())?;
+    Ok(code(status))
+}
+
+/// An exit status as shells have it.
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1)
 }
 
 /// The error of a command that was killed for what it used.
@@ -285,7 +335,7 @@ impl Init {
     /// bwrap does not wait for it: it leaves when the command has ended, and the kernel then kills this
     /// process, which ends when it has killed and buried all others (pid_namespaces(7)). A daemon that a
     /// scriptlet started could change the rootfs until then.
-    fn attend(&self, output: &mut Tail<PipeReader>, mut watch: Watch) -> Result<Option<Excess>> {
+    fn attend(&self, output: &mut Tail<'_, PipeReader>, mut watch: Watch) -> Result<Option<Excess>> {
         let mut excess = None;
         let mut open = true;
         loop {
@@ -314,6 +364,12 @@ impl Init {
         Ok((ready(polled.first()), ready(polled.get(1))))
     }
 
+    /// Waits for this process to end.
+    fn gone(&self) -> Result<()> {
+        while !self.poll(None, Duration::from_millis(100))?.0 {}
+        Ok(())
+    }
+
     /// Kills it, and all others.
     fn kill(&self) -> io::Result<()> {
         match rustix::process::pidfd_send_signal(&self.fd, Signal::KILL) {
@@ -325,16 +381,18 @@ impl Init {
 }
 
 /// The end of what a pipe gives: its last [`OUTPUT_KEPT`] bytes.
-struct Tail<R> {
+struct Tail<'a, R> {
     from: R,
+    /// Who gets all of it.
+    show: &'a mut dyn Write,
     /// Of all that was read, in bytes.
     length: u64,
     kept: Vec<u8>,
 }
 
-impl<R: Read> Tail<R> {
-    fn new(from: R) -> Self {
-        Self { from, length: 0, kept: Vec::new() }
+impl<'a, R: Read> Tail<'a, R> {
+    fn new(from: R, show: &'a mut dyn Write) -> Self {
+        Self { from, show, length: 0, kept: Vec::new() }
     }
 
     /// Reads what is there, or waits for it; false at the end.
@@ -346,6 +404,8 @@ impl<R: Read> Tail<R> {
                 read => break read?,
             }
         };
+        // who looks on may leave
+        let _ = self.show.write_all(&chunk[..n]).and_then(|()| self.show.flush());
         self.length += n as u64;
         self.kept.extend_from_slice(&chunk[..n]);
         if self.kept.len() > 2 * OUTPUT_KEPT {
@@ -446,10 +506,13 @@ mod tests {
     #[test]
     fn output_keeps_its_end() {
         let tail = |bytes: &[u8]| {
-            let mut tail = Tail::new(bytes);
+            let mut show = Vec::new();
+            let mut tail = Tail::new(bytes, &mut show);
             while tail.read().unwrap() {}
             assert_eq!(tail.length, bytes.len() as u64);
-            tail.text()
+            let text = tail.text();
+            assert_eq!(show, bytes);
+            text
         };
         let long: String = (0..40_000).map(|n| format!("{n:06}\n")).collect();
         let kept = tail(long.as_bytes());

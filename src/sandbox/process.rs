@@ -91,6 +91,18 @@ pub fn first_to_go(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Has `command` lead a session of its own, whose terminal is `terminal`, if there is to be one: nothing in it can
+/// type into ours. `command` owns it then.
+pub fn lead_session(command: &mut Command, terminal: Option<OwnedFd>) {
+    let lead = move || {
+        rustix::process::setsid()?;
+        terminal.as_ref().map(rustix::process::ioctl_tiocsctty).transpose()?;
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec, where it makes system calls and allocates nothing.
+    unsafe { command.pre_exec(lead) };
+}
+
 /// setenv(3), or unsetenv(3) without a value.
 pub fn set_env(name: &OsStr, value: Option<&OsStr>) -> io::Result<()> {
     check_single_thread()?;
