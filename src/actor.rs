@@ -21,12 +21,16 @@ pub enum Actor {
         phase: Phase,
     },
     /// An entry of a manifest.
-    Entry {
-        /// What and which, as the manifest has it: `[[script]] container-hooks`.
-        entry: String,
-        /// Its place.
-        origin: Origin,
-    },
+    Entry(Entry),
+}
+
+/// An entry of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What and which, as the manifest has it: `[[script]] container-hooks`.
+    pub key: String,
+    /// Its place.
+    pub origin: Origin,
 }
 
 impl fmt::Display for Actor {
@@ -34,7 +38,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scriptlet { package, phase } => write!(f, "%{phase}({package})"),
-            Self::Entry { entry, origin } => write!(f, "{entry} of {origin}"),
+            Self::Entry(Entry { key, origin }) => write!(f, "{key} of {origin}"),
         }
     }
 }
@@ -56,8 +60,7 @@ pub trait Executor {
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome>;
 
     /// Notes that `actor` made the changes since the last call or task, not by a command.
-    fn acted(&self, actor: Actor) -> Result<()> {
-        let _ = actor;
+    fn acted(&self, _actor: Actor) -> Result<()> {
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Entry};
 
 /// Origins of paths. That of a directory holds for what is in it, unless something else is said of that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,15 +80,18 @@ impl From<Origins> for BTreeMap<String, BTreeSet<String>> {
     }
 }
 
-/// What an image remembers of an actor: a scriptlet by the name of its package, a manifest's entry by its key, and
-/// by its file below the directory `manifests`.
+/// What an image remembers of an actor: a scriptlet by the name of its package, a manifest's entry as
+/// [`remembered_entry`] says.
 pub fn remembered(actor: &Actor, manifests: &Path) -> String {
     match actor {
         Actor::Scriptlet { package, phase } => format!("%{phase}({})", package.name),
-        Actor::Entry { entry, origin } => {
-            format!("{} {entry}", file_below(&origin.file, manifests).display())
-        }
+        Actor::Entry(entry) => remembered_entry(entry, manifests),
     }
+}
+
+/// What an image remembers of a manifest's entry: its key, and its file below the directory `manifests`.
+pub fn remembered_entry(Entry { key, origin }: &Entry, manifests: &Path) -> String {
+    format!("{} {key}", file_below(&origin.file, manifests).display())
 }
 
 /// The path of a manifest's file below the directory `manifests`, or its name: where that is on the build machine
@@ -129,8 +132,8 @@ mod tests {
         for (file, expected) in
             [("/srv/m/demo/a.toml", "demo/a.toml kargs"), ("/else/a.toml", "a.toml kargs")]
         {
-            let entry = Actor::Entry { entry: "kargs".into(), origin: Origin { file: file.into(), line: 7 } };
-            assert_eq!(remembered(&entry, Path::new("/srv/m")), expected);
+            let entry = Entry { key: "kargs".into(), origin: Origin { file: file.into(), line: 7 } };
+            assert_eq!(remembered_entry(&entry, Path::new("/srv/m")), expected);
         }
     }
 }

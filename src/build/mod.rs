@@ -4,6 +4,7 @@
 //! are installed on the extracted files of the layers below, configured, stamped, cleaned, and what that
 //! changed becomes the image's own blobs.
 
+mod debug;
 mod files;
 pub mod inputs;
 mod journal;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, ensure};
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
+pub use self::debug::debug;
 use self::files::Files;
 use self::inputs::Given;
 use self::labels::Identity;
@@ -75,6 +77,8 @@ pub struct Request<'a> {
     pub revision: Option<String>,
     /// Leave the rootfs of a layer that fails.
     pub keep_failed: bool,
+    /// The command that debugs a layer of this request, whose name it lacks.
+    pub debug: String,
     /// strata's own executable: it interprets Lua scriptlets inside the sandbox.
     pub executable: PathBuf,
 }
@@ -124,21 +128,9 @@ pub fn build(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Built>> {
-    let mut build =
-        Build { store, fetcher, request, layout: Layout::create(&store.images())?, done: BTreeMap::new() };
-    let layers = wanted(request, progress)?;
-    // a lock that cannot be built is refused before minutes are spent on the layers below
-    layers.iter().try_for_each(|layer| build.locks(layer).map(drop))?;
-    let mut built = Vec::new();
-    for layer in layers {
-        let progress = Prefixed { name: &layer.name, progress };
-        let (step, summary) =
-            build.layer(layer, &progress).with_context(|| format!("building the layer {}", layer.name))?;
-        progress.finish(&summary.text());
-        build.done.insert(layer.name.clone(), step);
-        built.push(summary);
-    }
-    Ok(built)
+    let mut build = Build::new(store, fetcher, request)?;
+    let layers = build.wanted(progress)?;
+    layers.into_iter().map(|layer| build.next(layer, progress)).collect()
 }
 
 /// The layers to build, bottom first: those named, or all, and what they stand on, down to a given image.
@@ -205,7 +197,30 @@ impl Job<'_> {
     }
 }
 
-impl Build<'_> {
+impl<'a> Build<'a> {
+    fn new(store: &'a Store, fetcher: &'a Fetcher, request: &'a Request<'a>) -> Result<Self> {
+        let layout = Layout::create(&store.images())?;
+        Ok(Self { store, fetcher, request, layout, done: BTreeMap::new() })
+    }
+
+    /// The layers to build, bottom first. A lock that cannot be built is refused before minutes are spent on the
+    /// layers below.
+    fn wanted(&self, progress: &dyn Progress) -> Result<Vec<&'a Layer>> {
+        let layers = wanted(self.request, progress)?;
+        layers.iter().try_for_each(|layer| self.locks(layer).map(drop))?;
+        Ok(layers)
+    }
+
+    /// Builds a layer on those that are done.
+    fn next(&mut self, layer: &Layer, progress: &dyn Progress) -> Result<Built> {
+        let progress = Prefixed { name: &layer.name, progress };
+        let (step, summary) =
+            self.layer(layer, &progress).with_context(|| format!("building the layer {}", layer.name))?;
+        progress.finish(&summary.text());
+        self.done.insert(layer.name.clone(), step);
+        Ok(summary)
+    }
+
     #[tracing::instrument(level = "info", skip_all, fields(name = layer.name))]
     fn layer(&self, layer: &Layer, progress: &dyn Progress) -> Result<(Step, Built)> {
         if let Some(reference) = self.request.bases.get(&layer.name) {
@@ -304,7 +319,7 @@ impl Build<'_> {
         lock::current(self.request.plan, layer, below, self.request.lockfiles)
     }
 
-    fn job<'a>(&'a self, layer: &'a Layer) -> Result<Job<'a>> {
+    fn job<'j>(&'j self, layer: &'j Layer) -> Result<Job<'j>> {
         let plan = self.request.plan;
         let below = match &layer.from {
             Base::Scratch => None,
@@ -379,25 +394,51 @@ impl Build<'_> {
 
     /// Makes the image of a layer.
     fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Made)> {
-        self.fetch(job, progress)?;
-        let below = match job.below {
-            Some(step) => self.tree(step, progress)?,
-            None => Vec::new(),
-        };
-        let mut tree = WorkTree::new(self.store, &below)?;
-        tree.prepare()?;
-        let composed = match self.compose(job, &tree, progress) {
+        let mut tree = self.work_tree(job, progress)?;
+        let recorder = Recorder::new(sandbox(job, &tree), None)?;
+        let composed = match self.compose(job, &tree, &recorder, progress) {
             Ok(composed) => composed,
-            Err(error) if self.request.keep_failed => {
-                let dir = tree.keep().unwrap_or_default();
-                return Err(error).hint("the rootfs is kept", format!("look into {}", dir.display()));
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.failed(job, tree, recorder.failed(), error)),
         };
         tree.unmount()?;
         let image = self.pack(job, &tree, &composed, progress)?;
         tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
         Ok((image, composed.made))
+    }
+
+    /// An empty tree on those of the layers below; the packages for it are in the store.
+    fn work_tree(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<WorkTree> {
+        self.fetch(job, progress)?;
+        let below = match job.below {
+            Some(step) => self.tree(step, progress)?,
+            None => Vec::new(),
+        };
+        let tree = WorkTree::new(self.store, &below)?;
+        tree.prepare()?;
+        Ok(tree)
+    }
+
+    /// Says what to do about a rootfs that could not be composed, if it was the script `number` that failed.
+    fn failed(
+        &self,
+        job: &Job<'_>,
+        tree: WorkTree,
+        number: Option<usize>,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        let mut advice = Vec::new();
+        if let Some(dir) = self.request.keep_failed.then(|| tree.keep()).flatten() {
+            advice.push(format!("the rootfs as it failed is kept in {}", dir.display()));
+        }
+        if let Some(number) = number {
+            let (debug, layer) = (&self.request.debug, &job.layer.name);
+            advice.push(format!("to enter the rootfs as it was before that: {debug} {layer} {number}"));
+        }
+        if advice.is_empty() {
+            return error;
+        }
+        let failed: Result<()> = Err(error);
+        failed.hint("composing its rootfs", advice.join("\n")).expect_err("made of an error")
     }
 
     #[tracing::instrument(level = "info", skip_all)]
@@ -420,10 +461,15 @@ impl Build<'_> {
     }
 
     /// Installs, configures, stamps and cleans the rootfs of a layer.
-    fn compose(&self, job: &Job<'_>, tree: &WorkTree, progress: &dyn Progress) -> Result<Composed> {
+    fn compose(
+        &self,
+        job: &Job<'_>,
+        tree: &WorkTree,
+        recorder: &Recorder<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Composed> {
         let plan = self.request.plan;
         let (root, stage) = (tree.root(), tree.stage());
-        let sandbox = Sandbox { rootfs: root.clone(), epoch: job.epoch };
         let transaction = Transaction {
             rootfs: &root,
             staging: &stage,
@@ -438,8 +484,7 @@ impl Build<'_> {
         };
         let mut macros = Macros::default();
         macros.define("_dbpath", &plan.stream.rpmdb);
-        let recorder = Recorder::new(sandbox)?;
-        let runner = Runner::new(&recorder, self.request.executable.clone(), macros)?;
+        let runner = Runner::new(recorder, self.request.executable.clone(), macros)?;
         let rootfs = Rootfs::open(&root)?;
         let witness = Witness::new(&runner, &rootfs);
         let kept = install::run(&transaction, &witness, progress)?.kept;
@@ -447,7 +492,7 @@ impl Build<'_> {
 
         let files = self.files(job, &rootfs)?;
         recorder.skip()?;
-        configure::apply(&rootfs, job.layer, job.depth(), &recorder, progress)?;
+        configure::apply(&rootfs, job.layer, job.depth(), recorder, progress)?;
         let os_name = self.stamp(job, &rootfs)?;
         let (layer, rpmdb) = (job.layer.name.as_str(), plan.stream.rpmdb.as_str());
         let repairs =
@@ -455,8 +500,7 @@ impl Build<'_> {
         for repair in repairs.iter().filter(|repair| repair.is_loss()) {
             progress.warn(&repair.to_string());
         }
-        drop(runner);
-        let (scripts, authors) = recorder.into_notes();
+        let (scripts, authors) = recorder.take_notes();
         let pkglist = job.packages.to_json(&self.origins(&rootfs, &files, &authors)?);
         rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
         let made = Made { repairs, scripts, kept };
@@ -564,6 +608,10 @@ impl Build<'_> {
         };
         self.layout.write_image(job.below.map(|step| &step.image), &layers, &settings)
     }
+}
+
+fn sandbox(job: &Job<'_>, tree: &WorkTree) -> Sandbox {
+    Sandbox { rootfs: tree.root(), epoch: job.epoch }
 }
 
 /// What composing a rootfs leaves for packing it.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::journal::{Changes, Journal};
-use crate::actor::{Actor, Executor, Task};
+use crate::actor::{Actor, Entry, Executor, Task};
 use crate::plan::Origin;
 use crate::sandbox::{Command, Outcome, Sandbox};
 
@@ -47,7 +47,7 @@ impl ScriptRun {
             Actor::Scriptlet { package, phase } => {
                 (Some(package.to_string()), Some(phase.to_string()), None, None)
             }
-            Actor::Entry { entry, origin } => (None, None, Some(entry), Some(origin)),
+            Actor::Entry(Entry { key, origin }) => (None, None, Some(key), Some(origin)),
         };
         Self {
             number,
@@ -67,24 +67,43 @@ impl ScriptRun {
 }
 
 /// A sandbox whose commands are noted.
-pub struct Recorder {
+pub struct Recorder<'a> {
     sandbox: Sandbox,
+    stop: Option<Stop<'a>>,
     notes: RefCell<Notes>,
 }
+
+/// Where composing stops, for somebody to look at the rootfs as it is there.
+#[derive(Clone, Copy)]
+pub struct Stop<'a> {
+    /// The number of the script that does not run any more.
+    pub before: usize,
+    /// What happens instead.
+    pub enter: &'a Enter<'a>,
+}
+
+/// Does something in the sandbox, in which the command of a task is about to run; gives an exit status.
+pub type Enter<'a> = dyn Fn(&Sandbox, &Task, &Command) -> Result<u8> + 'a;
+
+/// Composing stopped where it should, and this is the status of what happened there.
+#[derive(Debug, thiserror::Error)]
+#[error("composing stopped before a script")]
+pub struct Stopped(pub u8);
 
 struct Notes {
     journal: Journal,
     scripts: Vec<ScriptRun>,
+    failed: Option<usize>,
     /// Who made the paths that nothing had made before, by absolute path.
     made: BTreeMap<String, Actor>,
 }
 
-impl Recorder {
+impl<'a> Recorder<'a> {
     /// Watches what happens to the rootfs of `sandbox` from now on.
-    pub fn new(sandbox: Sandbox) -> Result<Self> {
+    pub fn new(sandbox: Sandbox, stop: Option<Stop<'a>>) -> Result<Self> {
         let journal = Journal::open(&sandbox.rootfs)?;
-        let notes = Notes { journal, scripts: Vec::new(), made: BTreeMap::new() };
-        Ok(Self { sandbox, notes: RefCell::new(notes) })
+        let notes = Notes { journal, scripts: Vec::new(), failed: None, made: BTreeMap::new() };
+        Ok(Self { sandbox, stop, notes: RefCell::new(notes) })
     }
 
     /// Drops what happened since the last note: it is nobody's whom we know.
@@ -92,23 +111,35 @@ impl Recorder {
         self.notes.borrow_mut().journal.take().map(drop)
     }
 
-    /// The scripts that ran, in their order, and who made the paths that are there, by absolute path.
-    pub fn into_notes(self) -> (Vec<ScriptRun>, BTreeMap<String, Actor>) {
-        let Notes { scripts, made, .. } = self.notes.into_inner();
-        (scripts, made)
+    /// The number of the script that failed, or could not be run to its end.
+    pub fn failed(&self) -> Option<usize> {
+        self.notes.borrow().failed
+    }
+
+    /// Gives up the scripts that ran, in their order, and who made the paths that are there, by absolute path.
+    pub fn take_notes(&self) -> (Vec<ScriptRun>, BTreeMap<String, Actor>) {
+        let mut notes = self.notes.borrow_mut();
+        (std::mem::take(&mut notes.scripts), std::mem::take(&mut notes.made))
     }
 }
 
-impl Executor for Recorder {
+impl Executor for Recorder<'_> {
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome> {
+        if let Some(stop) = self.stop.filter(|stop| stop.before == self.notes.borrow().scripts.len() + 1) {
+            return Err(Stopped((stop.enter)(&self.sandbox, task, command)?).into());
+        }
         self.skip()?;
-        let outcome = self.sandbox.run(command)?;
+        let ended = self.sandbox.run(command);
         let mut notes = self.notes.borrow_mut();
+        let number = notes.scripts.len() + 1;
+        if !ended.as_ref().is_ok_and(|outcome| outcome.status == 0) {
+            notes.failed = Some(number);
+        }
+        let outcome = ended?;
         let changes = notes.journal.take()?;
         notes.credit(&task.actor, &changes.created);
-        let number = notes.scripts.len() + 1;
         let run = ScriptRun::new(number, task, &outcome, changes);
-        tracing::info!(number, status = run.status, seconds = run.duration, "ran {}", task.actor);
+        tracing::debug!(number, status = run.status, seconds = run.duration, "ran {}", task.actor);
         notes.scripts.push(run);
         Ok(outcome)
     }

@@ -1,18 +1,18 @@
 //! `strata build`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use super::screen::eprint_line;
-use super::{Answer, Global, print, print_json};
+use super::{Answer, Global, print, print_json, shell_word};
 use crate::build::{self, Built, ScriptRun};
 use crate::fetch::{Fetcher, Options};
 use crate::image::oci::Layout;
 use crate::image::reference::{Place, Reference};
-use crate::sandbox::enter_namespace;
-use crate::sandbox::last_lines;
+use crate::plan::Plan;
+use crate::sandbox::{enter_namespace, last_lines};
 use crate::stamp::Version;
 use crate::store::Store;
 
@@ -23,6 +23,20 @@ pub struct Args {
     stream: String,
     /// Only these layers and those below [default: all]
     layers: Vec<String>,
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Also copy the images into an OCI layout: with a NAME the topmost, else each layer asked for, as
+    /// STREAM/LAYER
+    #[arg(long, value_name = "oci:DIR[:NAME]", value_parser = output)]
+    output: Option<Output>,
+    /// Keep the rootfs of a layer that fails, and say where it is
+    #[arg(long)]
+    keep_failed: bool,
+}
+
+/// What goes into images beside manifests and lockfiles, and where packages come from.
+#[derive(clap::Args)]
+pub struct Inputs {
     /// Open no socket: packages must be in the store (see `strata fetch`)
     #[arg(long)]
     offline: bool,
@@ -38,13 +52,73 @@ pub struct Args {
     /// Source revision of the manifests, recorded in a label
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// Also copy the images into an OCI layout: with a NAME the topmost, else each layer asked for, as
-    /// STREAM/LAYER
-    #[arg(long, value_name = "oci:DIR[:NAME]", value_parser = output)]
-    output: Option<Output>,
-    /// Keep the rootfs of a layer that fails, and say where it is
-    #[arg(long)]
-    keep_failed: bool,
+}
+
+impl Inputs {
+    /// Where packages come from.
+    pub fn options(&self) -> Options {
+        Options { offline: self.offline, vendor: self.vendor.clone(), ..Options::default() }
+    }
+
+    /// The images that stand for layers.
+    pub fn bases(&self) -> BTreeMap<String, Reference> {
+        self.base.iter().cloned().collect()
+    }
+
+    /// A request for `layers` with these inputs.
+    pub fn request<'a>(
+        &self,
+        global: &'a Global,
+        plan: &'a Plan,
+        layers: &'a [String],
+        bases: &'a BTreeMap<String, Reference>,
+    ) -> Result<build::Request<'a>> {
+        Ok(build::Request {
+            plan,
+            manifests: &global.manifests,
+            lockfiles: &global.lockfiles,
+            layers,
+            bases,
+            version: self.version,
+            revision: self.revision.clone(),
+            keep_failed: false,
+            debug: self.debug_command(global, &plan.stream.name),
+            executable: std::env::current_exe().context("finding strata's own executable")?,
+        })
+    }
+
+    /// The command that debugs a layer of such a request, up to the stream.
+    fn debug_command(&self, global: &Global, stream: &str) -> String {
+        let mut words = vec!["strata".to_owned()];
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), shell_word(&value)]);
+        for (name, dir) in [("manifests", &global.manifests), ("lockfiles", &global.lockfiles)] {
+            // their names are their defaults
+            if dir != Path::new(name) {
+                option(&format!("--{name}"), dir.display().to_string());
+            }
+        }
+        if let Some(store) = &global.store {
+            option("--store", store.display().to_string());
+        }
+        for (name, value) in &global.set {
+            option("--set", format!("{name}={value}"));
+        }
+        for (layer, image) in &self.base {
+            option("--base", format!("{layer}={image}"));
+        }
+        if let Some(version) = &self.version {
+            option("--version", version.to_string());
+        }
+        if let Some(revision) = &self.revision {
+            option("--revision", revision.clone());
+        }
+        if let Some(vendor) = &self.vendor {
+            option("--vendor", vendor.display().to_string());
+        }
+        words.extend(self.offline.then(|| "--offline".to_owned()));
+        words.extend(["debug".to_owned(), shell_word(stream)]);
+        words.join(" ")
+    }
 }
 
 /// Where images are copied to.
@@ -72,19 +146,12 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     }
     let plan = global.plan(&args.stream, global.arch(None)?)?;
     let store = global.store()?;
-    let options = Options { offline: args.offline, vendor: args.vendor.clone(), ..Options::default() };
-    let fetcher = Fetcher::new(&store, options);
+    let fetcher = Fetcher::new(&store, args.inputs.options());
     let progress = global.progress();
+    let bases = args.inputs.bases();
     let request = build::Request {
-        plan: &plan,
-        manifests: &global.manifests,
-        lockfiles: &global.lockfiles,
-        layers: &args.layers,
-        bases: &args.base.iter().cloned().collect::<BTreeMap<_, _>>(),
-        version: args.version,
-        revision: args.revision.clone(),
         keep_failed: args.keep_failed,
-        executable: std::env::current_exe().context("finding strata's own executable")?,
+        ..args.inputs.request(global, &plan, &args.layers, &bases)?
     };
     let built = build::build(&store, &fetcher, &request, progress.as_ref())?;
     if let Some(output) = &args.output {

@@ -5,6 +5,7 @@
 
 mod build;
 mod compile;
+mod debug;
 mod diff;
 mod fetch;
 mod gc;
@@ -97,6 +98,7 @@ pub enum Format {
 enum Command {
     Build(build::Args),
     Compile(compile::Args),
+    Debug(debug::Args),
     Diff(diff::Args),
     Fetch(fetch::Args),
     Gc(gc::Args),
@@ -142,6 +144,7 @@ fn run(cli: &Cli) -> Result<Answer> {
     match &cli.command {
         Command::Build(args) => build::run(&cli.global, args),
         Command::Compile(args) => compile::run(&cli.global, args),
+        Command::Debug(args) => debug::run(&cli.global, args),
         Command::Diff(args) => diff::run(&cli.global, args),
         Command::Fetch(args) => fetch::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
@@ -203,6 +206,15 @@ impl Global {
 fn variable(text: &str) -> Result<(String, String)> {
     let (name, value) = text.split_once('=').context("expected NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A word as a shell takes it.
+fn shell_word(word: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(harmless) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Writes a result to standard output.

@@ -5,35 +5,38 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::Applying;
+use super::{Applying, SYSUSERS};
 use crate::accounts::{self, Accounts, Ids};
-use crate::plan::{Group, Layer, User};
+use crate::plan::{Configuration, Group, Layer, Origin, User};
 use crate::rootfs::Rootfs;
 
 /// Makes the groups and users of `layer`.
 pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, at: &Applying) -> Result<()> {
     let mut sysusers = String::new();
-    let mut first = None;
     for group in &layer.config.groups {
         let line = add_group(rootfs, &group.value)
             .with_context(|| format!("adding the group `{}` of {}", group.value.name, group.origin))?;
         sysusers.push_str(&line);
-        first = first.or(Some(&group.origin));
     }
     for user in &layer.config.users {
         let line = add_user(rootfs, &user.value)
             .with_context(|| format!("adding the user `{}` of {}", user.value.name, user.origin))?;
         sysusers.push_str(&line);
-        first = first.or(Some(&user.origin));
     }
     for line in &layer.config.sysusers {
         sysusers.push_str(&line.value);
         sysusers.push('\n');
-        first = first.or(Some(&line.origin));
     }
-    let Some(first) = first else { return Ok(()) };
+    let Some(first) = first(&layer.config) else { return Ok(()) };
     rootfs.write(&format!("/usr/lib/sysusers.d/{}.conf", layer.name), sysusers.as_bytes(), 0o644)?;
-    at.acted("sysusers", first)
+    at.acted(SYSUSERS, first)
+}
+
+/// The place of the first entry that makes an account: it stands for all of them.
+pub(super) fn first(config: &Configuration) -> Option<&Origin> {
+    let groups = config.groups.iter().map(|group| &group.origin);
+    let users = config.users.iter().map(|user| &user.origin);
+    groups.chain(users).chain(config.sysusers.iter().map(|line| &line.origin)).next()
 }
 
 /// Adds a group, or members to one that is there; gives its sysusers.d lines.

@@ -15,15 +15,47 @@ use anyhow::{Context, Result, bail};
 pub use overlay::{OverlayEntry, OverlayKind, overlay_entries};
 
 use crate::accounts::Accounts;
-use crate::actor::{Actor, Executor, Task};
+use crate::actor::{Actor, Entry, Executor, Task};
 use crate::error::hinted;
-use crate::plan::{File, FileContent, Kernel, Layer, Origin, Script, Sourced};
+use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Origin, Script, Sourced, Symlink};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
 use crate::sandbox::Command;
 
-/// The manifest's key of what makes the initramfs.
+/// Keys of entries in their manifest. Those that go into one file with others have no name of their own.
+const OVERLAY: &str = "overlay";
+const SYSUSERS: &str = "sysusers";
+const TMPFILES: &str = "tmpfiles";
+const UNITS: &str = "[units]";
+const KARGS: &str = "kargs";
 const KERNEL: &str = "[kernel]";
+
+fn file_key(file: &Sourced<File>) -> String {
+    format!("[[file]] {}", file.value.path)
+}
+
+fn symlink_key(link: &Sourced<Symlink>) -> String {
+    format!("[[symlink]] {}", link.value.path)
+}
+
+fn script_key(script: &Sourced<Script>) -> String {
+    format!("[[script]] {}", script.value.name)
+}
+
+/// The entries that make files.
+pub fn entries(config: &Configuration) -> Vec<Entry> {
+    let mut all = Vec::new();
+    all.extend(accounts::first(config).map(|origin| entry(SYSUSERS, origin)));
+    all.extend(config.overlays.iter().map(|tree| entry(OVERLAY, &tree.origin)));
+    all.extend(config.files.iter().map(|file| entry(&file_key(file), &file.origin)));
+    all.extend(config.symlinks.iter().map(|link| entry(&symlink_key(link), &link.origin)));
+    all.extend(config.tmpfiles.first().map(|line| entry(TMPFILES, &line.origin)));
+    all.extend(units::entries(config));
+    all.extend(config.kargs.first().map(|karg| entry(KARGS, &karg.origin)));
+    all.extend(config.scripts.iter().map(|script| entry(&script_key(script), &script.origin)));
+    all.extend(config.kernel.as_ref().map(|kernel| entry(KERNEL, &kernel.origin)));
+    all
+}
 
 /// Applies the configuration of `layer`, which has `depth` layers below it.
 #[tracing::instrument(level = "info", skip_all)]
@@ -39,15 +71,15 @@ pub fn apply(
     let at = Applying { executor };
     accounts::apply(rootfs, layer, &at)?;
     for tree in &config.overlays {
-        at.entry(tree, "overlay", "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
+        at.entry(tree, OVERLAY, "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
     }
     for file in &config.files {
-        let key = format!("[[file]] {}", file.value.path);
-        at.entry(file, &key, "writing the file", |file| write_file(rootfs, file))?;
+        at.entry(file, &file_key(file), "writing the file", |file| write_file(rootfs, file))?;
     }
     for link in &config.symlinks {
-        let key = format!("[[symlink]] {}", link.value.path);
-        at.entry(link, &key, "making the symbolic link", |link| rootfs.symlink(&link.path, &link.target))?;
+        at.entry(link, &symlink_key(link), "making the symbolic link", |link| {
+            rootfs.symlink(&link.path, &link.target)
+        })?;
     }
     for removal in &config.removals {
         at.entry(removal, "[[remove]]", "removing", |pattern| {
@@ -58,12 +90,12 @@ pub fn apply(
         })?;
     }
     let tmpfiles = format!("/usr/lib/tmpfiles.d/{}.conf", layer.name);
-    at.lines(&config.tmpfiles, "tmpfiles", |lines| {
+    at.lines(&config.tmpfiles, TMPFILES, |lines| {
         let text: String = lines.iter().map(|line| line.value.clone() + "\n").collect();
         rootfs.write(&tmpfiles, text.as_bytes(), 0o644)
     })?;
     units::apply(rootfs, layer, depth, &at)?;
-    at.lines(&config.kargs, "kargs", |kargs| write_kargs(rootfs, layer, kargs))?;
+    at.lines(&config.kargs, KARGS, |kargs| write_kargs(rootfs, layer, kargs))?;
     for script in &config.scripts {
         let (key, what) = (script_key(script), format!("running the script `{}`", script.value.name));
         at.entry(script, &key, &what, |_| run_script(script, executor))?;
@@ -108,12 +140,12 @@ impl Applying<'_> {
 
     /// The entry `key` at `origin` made all changes since the last one.
     fn acted(&self, key: &str, origin: &Origin) -> Result<()> {
-        self.executor.acted(actor(key, origin))
+        self.executor.acted(Actor::Entry(entry(key, origin)))
     }
 }
 
-fn actor(key: &str, origin: &Origin) -> Actor {
-    Actor::Entry { entry: key.to_owned(), origin: origin.clone() }
+fn entry(key: &str, origin: &Origin) -> Entry {
+    Entry { key: key.to_owned(), origin: origin.clone() }
 }
 
 fn write_file(rootfs: &Rootfs, file: &File) -> Result<()> {
@@ -148,14 +180,10 @@ fn write_kargs(rootfs: &Rootfs, layer: &Layer, kargs: &[Sourced<String>]) -> Res
     rootfs.write(&format!("/usr/lib/bootc/kargs.d/{}.toml", layer.name), text.as_bytes(), 0o644)
 }
 
-fn script_key(script: &Sourced<Script>) -> String {
-    format!("[[script]] {}", script.value.name)
-}
-
 fn run_script(script: &Sourced<Script>, executor: &dyn Executor) -> Result<()> {
     let Script { interpreter, body, .. } = &script.value;
     let task = Task {
-        actor: actor(&script_key(script), &script.origin),
+        actor: Actor::Entry(entry(&script_key(script), &script.origin)),
         interpreter: interpreter.clone(),
         arguments: Vec::new(),
     };
@@ -188,7 +216,7 @@ fn make_initramfs(rootfs: &Rootfs, kernel: &Sourced<Kernel>, executor: &dyn Exec
     let fixed = ["--reproducible", "--no-hostonly", "--force", "--kver", kver].map(str::to_owned);
     let own = kernel.value.initramfs_args.iter().cloned();
     let task = Task {
-        actor: actor(KERNEL, &kernel.origin),
+        actor: Actor::Entry(entry(KERNEL, &kernel.origin)),
         interpreter: vec!["/usr/bin/dracut".to_owned()],
         arguments: fixed.into_iter().chain(own).chain([target.clone()]).collect(),
     };

@@ -3,9 +3,10 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::Applying;
+use super::{Applying, UNITS, entry};
+use crate::actor::Entry;
 use crate::error::hinted;
-use crate::plan::{Layer, Sourced};
+use crate::plan::{Configuration, Layer, Origin, Sourced};
 use crate::rootfs::Rootfs;
 
 const ETC: &str = "/etc/systemd/system";
@@ -28,22 +29,16 @@ type Change = fn(&Rootfs, &str) -> Result<()>;
 /// Applies the `[units]` of `layer`, which has `depth` layers below it.
 pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, depth: usize, at: &Applying) -> Result<()> {
     let config = &layer.config;
-    let steps: [(&str, &str, Change, &[Sourced<String>]); 4] = [
-        ("disable", "disabling the unit", disable, &config.disable),
-        ("enable", "enabling the unit", enable, &config.enable),
-        ("mask", "masking the unit", mask, &config.mask),
-        ("default-target", "setting the default target", set_default, config.default_target.as_slice()),
-    ];
-    for (key, what, change, units) in steps {
+    for (verb, what, change, units) in steps(config) {
         for unit in units {
-            at.entry(unit, &format!("[units] {key} {}", unit.value), what, |unit| change(rootfs, unit))?;
+            at.entry(unit, &key(verb, unit), what, |unit| change(rootfs, unit))?;
         }
     }
     let lines = |verb: &str, units: &[Sourced<String>]| -> String {
         units.iter().map(|u| format!("{verb} {}\n", u.value)).collect()
     };
     let presets = lines("disable", &config.disable) + &lines("enable", &config.enable);
-    let Some(first) = config.disable.iter().chain(&config.enable).next() else { return Ok(()) };
+    let Some(first) = first_preset(config) else { return Ok(()) };
     // the first preset file that names a unit decides, in order of file names: upper layers go first
     let order = 45_usize.saturating_sub(depth);
     rootfs.write(
@@ -51,7 +46,37 @@ pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, depth: usize, at: &Applying)
         presets.as_bytes(),
         0o644,
     )?;
-    at.acted("[units]", &first.origin)
+    at.acted(UNITS, first)
+}
+
+/// What is done to units, in this order: key in the manifest, what it is called, how it is done, to which.
+type Step<'a> = (&'static str, &'static str, Change, &'a [Sourced<String>]);
+
+fn steps(config: &Configuration) -> [Step<'_>; 4] {
+    [
+        ("disable", "disabling the unit", disable, &config.disable),
+        ("enable", "enabling the unit", enable, &config.enable),
+        ("mask", "masking the unit", mask, &config.mask),
+        ("default-target", "setting the default target", set_default, config.default_target.as_slice()),
+    ]
+}
+
+fn key(verb: &str, unit: &Sourced<String>) -> String {
+    format!("{UNITS} {verb} {}", unit.value)
+}
+
+/// The place of the first entry that goes into the presets: it stands for all of them.
+fn first_preset(config: &Configuration) -> Option<&Origin> {
+    config.disable.iter().chain(&config.enable).map(|unit| &unit.origin).next()
+}
+
+/// The entries that make files.
+pub(super) fn entries(config: &Configuration) -> impl Iterator<Item = Entry> {
+    let presets = first_preset(config).map(|origin| entry(UNITS, origin));
+    let of = |(verb, _, _, units): Step<'_>| -> Vec<Entry> {
+        units.iter().map(|unit| entry(&key(verb, unit), &unit.origin)).collect()
+    };
+    steps(config).into_iter().flat_map(of).chain(presets)
 }
 
 /// Makes the links that a unit's `[Install]` section asks for, and those of its `Also=` units.
