@@ -33,6 +33,7 @@ use crate::image::oci::{Image, Layout};
 use crate::install::{has, owner::Owners, payload};
 use crate::origins::Origins;
 use crate::pkglist::META_JSON;
+use crate::plan::Origin;
 use crate::rpmdb::{self, Installed, Rpmdb};
 
 /// Where kernels are, relative to the root.
@@ -98,6 +99,8 @@ pub struct Unowned {
     /// What brought it, as the image remembers: `%post(NAME)`, or a manifest and its entry. Else the history of
     /// the image's layer.
     pub origin: Option<String>,
+    /// Where that entry is in the manifests at hand, if whoever asks has them: an image remembers no lines.
+    pub place: Option<Origin>,
 }
 
 /// A file that holds a secret.
@@ -277,7 +280,7 @@ fn unowned(tree: &Tree, owned: &BTreeSet<PathBuf>, remembered: &Origins, history
             let path = absolute(path);
             let layer = || history.get(node.layer).copied().filter(|said| !said.is_empty());
             let origin = remembered.of(&path).or_else(layer).map(str::to_owned);
-            unowned.push(Unowned { path, origin });
+            unowned.push(Unowned { path, origin, place: None });
         }
     }
     unowned

@@ -1,12 +1,18 @@
 //! `strata verify`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
 
+use super::screen::eprint_line;
 use super::{Answer, Global};
+use crate::build::labels;
+use crate::configure;
 use crate::image::reference::Reference;
+use crate::origins::remembered_entry;
+use crate::plan::Origin;
 use crate::verify::{Attribute, Changed, Difference, Ignored, Report, Subject, Verdict, verify};
 
 /// Compare an image or an unpacked rootfs with the headers of its packages
@@ -37,7 +43,12 @@ struct Answered<'a> {
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let ignored = Ignored::new(&args.ignore)?;
-    let report = verify(&subject(global, &args.subject)?, &ignored)?;
+    let subject = subject(global, &args.subject)?;
+    let mut report = verify(&subject, &ignored)?;
+    let places = places(global, &subject);
+    for unowned in &mut report.unowned {
+        unowned.place = unowned.origin.as_ref().and_then(|origin| places.get(origin).cloned());
+    }
     let failed = report.failed();
     if global.json() {
         super::print_json(&Answered { subject: &args.subject, failed, report: &report })?;
@@ -54,6 +65,25 @@ fn subject(global: &Global, text: &str) -> Result<Subject> {
     }
     let (layout, image) = text.parse::<Reference>()?.open(&global.store()?)?;
     Ok(Subject::Image(layout, Box::new(image)))
+}
+
+/// Where the entries of the manifests at hand are, by what an image of their stream remembers of them.
+fn places(global: &Global, subject: &Subject) -> BTreeMap<String, Origin> {
+    let Subject::Image(_, image) = subject else { return BTreeMap::new() };
+    let labels = image.labels();
+    let stream = labels.get(labels::STREAM).filter(|stream| global.manifests.join(stream).is_dir());
+    let Some(stream) = stream else { return BTreeMap::new() };
+    let plan = match global.arch(None).and_then(|arch| global.plan(stream, arch)) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprint_line(&format!(
+                "warning: no lines of the manifests are named, for they are wrong: {error}"
+            ));
+            return BTreeMap::new();
+        }
+    };
+    let entries = plan.layers.iter().flat_map(|layer| configure::entries(&layer.config));
+    entries.map(|entry| (remembered_entry(&entry, &global.manifests), entry.origin)).collect()
 }
 
 fn text(report: &Report) -> String {
@@ -76,7 +106,8 @@ fn text(report: &Report) -> String {
         section("kernels, expected exactly one", vec![found]);
     }
     let unowned = report.unowned.iter().map(|u| {
-        let origin = u.origin.as_ref().map(|o| format!("  ({o})")).unwrap_or_default();
+        let place = u.place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
+        let origin = u.origin.as_ref().map(|origin| format!("  ({origin}{place})")).unwrap_or_default();
         format!("{}{origin}", u.path)
     });
     section("owned by no package (note)", unowned.collect());
