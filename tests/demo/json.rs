@@ -38,6 +38,19 @@ fn covers(row: &str, key: &str) -> bool {
     is_below(row, key) || row.strip_suffix(".*").is_some_and(|stem| is_below(key, stem))
 }
 
+/// Compares the keys of a command's answer with those of its section.
+fn check(command: &[&str], json: &str) {
+    let mut keys = BTreeSet::new();
+    leaves(&serde_json::from_str(json).unwrap(), "", &mut keys);
+    let rows = documented(command[0]);
+    for key in &keys {
+        assert!(rows.iter().any(|row| covers(row, key)), "{command:?}: `{key}` is not documented");
+    }
+    for row in &rows {
+        assert!(keys.iter().any(|key| covers(row, key)), "{command:?}: there is no `{row}`");
+    }
+}
+
 #[test]
 fn every_key_is_documented_and_every_documented_key_is_there() {
     let (world, _) = World::built();
@@ -56,15 +69,8 @@ fn every_key_is_documented_and_every_documented_key_is_there() {
         &["diff", "node.toml", &lock],
         &["verify", "demo/node", "--ignore", "/usr/lib/{os-release,systemd/**}"],
     ] {
-        let json = world.strata(&[&["--format", "json"], command].concat());
-        let mut keys = BTreeSet::new();
-        leaves(&serde_json::from_str(&json).unwrap(), "", &mut keys);
-        let rows = documented(command[0]);
-        for key in &keys {
-            assert!(rows.iter().any(|row| covers(row, key)), "{command:?}: `{key}` is not documented");
-        }
-        for row in &rows {
-            assert!(keys.iter().any(|key| covers(row, key)), "{command:?}: there is no `{row}`");
-        }
+        check(command, &world.strata(&[&["--format", "json"], command].concat()));
     }
+    // most of what a build says is said when a layer is made
+    check(&["build"], &std::fs::read_to_string(world.path("build.json")).unwrap());
 }

@@ -13,6 +13,7 @@ mod builds;
 mod consumers;
 mod json;
 mod refusals;
+mod scripts;
 mod tour;
 mod trees;
 mod verify;

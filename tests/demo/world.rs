@@ -47,15 +47,17 @@ impl World {
         world
     }
 
-    /// The demo stream, locked and built by root; made once, for tests that only read it.
+    /// The demo stream, locked and built by root; made once, for tests that only read it. What strata said of the
+    /// build is in `build.json`.
     pub fn built() -> &'static (Self, Vec<Image>) {
         static BUILT: OnceLock<(World, Vec<Image>)> = OnceLock::new();
         BUILT.get_or_init(|| {
             let world = World { dir: scratch("built"), user: User::Root, _guard: None };
             world.fill();
             world.strata(&["lock", "demo"]);
-            let images = world.build(&[]);
-            (world, images)
+            let json = world.strata(BUILD);
+            fs::write(world.path("build.json"), &json).unwrap();
+            (world, images(&json))
         })
     }
 
@@ -104,17 +106,7 @@ impl World {
 
     /// Builds the demo stream with extra arguments.
     pub fn build(&self, args: &[&str]) -> Vec<Image> {
-        let json = self.strata(&[&["--format", "json", "build", "demo"], args].concat());
-        let built: Value = serde_json::from_str(&json).unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let image = |built: &Value| Image {
-            layer: text(&built["layer"]),
-            reference: text(&built["reference"]),
-            digest: text(&built["digest"]),
-            version: text(&built["version"]),
-            reused: built["reused"].as_bool().unwrap(),
-        };
-        built.as_array().unwrap().iter().map(image).collect()
+        images(&self.strata(&[BUILD, args].concat()))
     }
 
     /// `skopeo`'s name of an image in the store.
@@ -130,6 +122,21 @@ impl World {
             unpack(&world.skopeo(&images[2]), &scratch("unpacked-node"))
         })
     }
+}
+
+const BUILD: &[&str] = &["--format", "json", "build", "demo"];
+
+fn images(json: &str) -> Vec<Image> {
+    let built: Value = serde_json::from_str(json).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let image = |built: &Value| Image {
+        layer: text(&built["layer"]),
+        reference: text(&built["reference"]),
+        digest: text(&built["digest"]),
+        version: text(&built["version"]),
+        reused: built["reused"].as_bool().unwrap(),
+    };
+    built.as_array().unwrap().iter().map(image).collect()
 }
 
 /// Unpacks an image into a new directory; gives its rootfs.
