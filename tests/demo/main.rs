@@ -9,6 +9,7 @@ mod demo_repos;
 #[path = "../parity/mod.rs"]
 mod parity;
 
+mod afterwards;
 mod builds;
 mod consumers;
 mod json;
