@@ -107,6 +107,8 @@ pub struct Stream {
     pub version: VersionScheme,
     /// The base image's form.
     pub image_format: ImageFormat,
+    /// What `/opt` and `/usr/local` are.
+    pub opt_usrlocal: OptUsrlocal,
 }
 
 /// The distribution a stream is made of.
@@ -137,6 +139,16 @@ pub enum ImageFormat {
     Bootc,
     /// An ostree-native container.
     Ostree,
+}
+
+/// What `/opt` and `/usr/local` are (rpm-ostree: treefile `opt-usrlocal`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptUsrlocal {
+    /// Directories of the image, updated with it.
+    Root,
+    /// Links to `/var/opt` and `/var/usrlocal`: each machine's own.
+    Var,
 }
 
 /// A repository, in the terms of a dnf `.repo` file (dnf.conf(5)).

@@ -50,7 +50,7 @@ pub fn digest(
         "output-version": OUTPUT_VERSION,
         "stream": [
             stream.name, stream.arch, stream.os, stream.openshift,
-            stream.rpmdb, stream.version, stream.image_format,
+            stream.rpmdb, stream.version, stream.image_format, stream.opt_usrlocal,
         ],
         "layer": without_lines(serde_json::to_value(by_content(layer)?)?, manifests),
         "overlays": overlay_digests(&layer.config)?,

@@ -19,6 +19,14 @@ pub const PKGLIST: &str = "io.strata.pkglist";
 /// The version, `9.6.20250203-0`.
 pub const VERSION: &str = "org.opencontainers.image.version";
 
+/// `1` on images that machines boot (bootc: `docs/src/bootc-images.md`).
+pub const BOOTABLE: &str = "containers.bootc";
+
+/// Whether machines boot the image of `layer`: yes, unless its manifest sets the label otherwise.
+pub fn is_bootable(layer: &Layer) -> bool {
+    layer.image.labels.get(BOOTABLE).is_none_or(|label| label.value == "1")
+}
+
 /// What the labels of an image are made of.
 pub struct Identity<'a> {
     /// The stream.
@@ -43,7 +51,7 @@ pub fn labels(identity: &Identity<'_>) -> BTreeMap<String, String> {
     let major = stream.os.version.split('.').next().unwrap_or_default();
     let name = layer.image.name.as_deref().unwrap_or(&layer.name);
     let mut labels: BTreeMap<String, String> = [
-        ("containers.bootc", "1".to_owned()),
+        (BOOTABLE, "1".to_owned()),
         ("io.openshift.metalayer", "true".to_owned()),
         ("io.openshift.build.versions", format!("machine-os={version}")),
         ("io.openshift.build.version-display-names", format!("machine-os={}", display_name(identity))),

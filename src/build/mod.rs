@@ -486,6 +486,9 @@ impl<'a> Build<'a> {
         macros.define("_dbpath", &plan.stream.rpmdb);
         let runner = Runner::new(recorder, self.request.executable.clone(), macros)?;
         let rootfs = Rootfs::open(&root)?;
+        if job.below.is_none() {
+            rules::prepare(&rootfs, plan.stream.opt_usrlocal)?;
+        }
         let witness = Witness::new(&runner, &rootfs);
         let kept = install::run(&transaction, &witness, progress)?.kept;
         let made = witness.made();
@@ -495,8 +498,15 @@ impl<'a> Build<'a> {
         configure::apply(&rootfs, job.layer, job.depth(), recorder, progress)?;
         let os_name = self.stamp(job, &rootfs)?;
         let (layer, rpmdb) = (job.layer.name.as_str(), plan.stream.rpmdb.as_str());
-        let repairs =
-            rules::apply(&rules::Composed { rootfs: &rootfs, layer, rpmdb, files: &files, made: &made })?;
+        let bootable = labels::is_bootable(job.layer);
+        let repairs = rules::apply(&rules::Composed {
+            rootfs: &rootfs,
+            layer,
+            bootable,
+            rpmdb,
+            files: &files,
+            made: &made,
+        })?;
         for repair in repairs.iter().filter(|repair| repair.is_loss()) {
             progress.warn(&repair.to_string());
         }

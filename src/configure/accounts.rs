@@ -9,8 +9,9 @@ use super::{Applying, SYSUSERS};
 use crate::accounts::{self, Accounts, Ids};
 use crate::plan::{Configuration, Group, Layer, Origin, User};
 use crate::rootfs::Rootfs;
+use crate::sysusers::{self, Entry};
 
-/// Makes the groups and users of `layer`.
+/// Makes the groups and users of `layer`, those of its sysusers.d lines included.
 pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, at: &Applying) -> Result<()> {
     let mut sysusers = String::new();
     for group in &layer.config.groups {
@@ -23,10 +24,13 @@ pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, at: &Applying) -> Result<()>
             .with_context(|| format!("adding the user `{}` of {}", user.value.name, user.origin))?;
         sysusers.push_str(&line);
     }
+    let mut entries = Vec::new();
     for line in &layer.config.sysusers {
+        entries.extend(Entry::parse(&line.value).with_context(|| format!("of {}", line.origin))?);
         sysusers.push_str(&line.value);
         sysusers.push('\n');
     }
+    sysusers::apply(rootfs, &entries).context("making the accounts of sysusers lines")?;
     let Some(first) = first(&layer.config) else { return Ok(()) };
     rootfs.write(&format!("/usr/lib/sysusers.d/{}.conf", layer.name), sysusers.as_bytes(), 0o644)?;
     at.acted(SYSUSERS, first)

@@ -8,7 +8,7 @@ use super::reader::{Item, Table, Text, clean};
 use super::rules;
 use super::variables::{Variables, check_name, references};
 use crate::package::Arch;
-use crate::plan::{ImageFormat, Os, Repo, Stream, VersionScheme};
+use crate::plan::{ImageFormat, OptUsrlocal, Os, Repo, Stream, VersionScheme};
 
 /// Keys of `stream.toml`.
 pub const KEYS: &[&str] =
@@ -82,7 +82,10 @@ pub fn head<'a>(
     let os = os(root);
     let layers = layers(root);
     let version = version(root, os.as_ref(), &layers);
-    let image_format = image_format(root);
+    let formats = [("bootc", ImageFormat::Bootc), ("ostree", ImageFormat::Ostree)];
+    let image_format = image_choice(root, "format", formats);
+    let policies = [("root", OptUsrlocal::Root), ("var", OptUsrlocal::Var)];
+    let opt_usrlocal = image_choice(root, "opt-usrlocal", policies);
     let rpmdb = root.text("rpmdb").and_then(|text| text.checked(rules::rootfs_path)).map(|text| text.value);
     let os = os?;
     let variables = variables(root, &os, openshift.as_deref(), set)?;
@@ -99,6 +102,7 @@ pub fn head<'a>(
         rpmdb: rpmdb.unwrap_or_else(|| "/usr/lib/sysimage/rpm".to_owned()),
         version: version?,
         image_format,
+        opt_usrlocal,
     };
     Some(StreamFile { stream, layers, repos: Vec::new(), variables })
 }
@@ -157,18 +161,23 @@ fn default_prefix(os_version: &str) -> String {
     format!("{}.{}", numbers.next().unwrap_or_default(), numbers.next().unwrap_or("0"))
 }
 
-fn image_format(root: &Table) -> ImageFormat {
-    let format = root.table("image", &["format"]).and_then(|table| table.text("format"));
-    let format =
-        format.and_then(|text| {
-            text.check(|text| match text {
-                "bootc" => Ok(ImageFormat::Bootc),
-                "ostree" => Ok(ImageFormat::Ostree),
-                _ => Err(Objection::new(format!("unknown image format `{text}`"))
-                    .suggest(text, ["bootc", "ostree"])),
+/// The value of `key` in `[image]`, one of `choices`, of which the first is the default.
+fn image_choice<T: Copy, const N: usize>(
+    root: &Table,
+    key: &'static str,
+    choices: [(&'static str, T); N],
+) -> T {
+    let text = root.table("image", &["format", "opt-usrlocal"]).and_then(|table| table.text(key));
+    let chosen = text.and_then(|text| {
+        text.check(|text| {
+            let choice = choices.iter().find(|(name, _)| *name == text);
+            choice.map(|(_, value)| *value).ok_or_else(|| {
+                Objection::new(format!("unknown image {key} `{text}`"))
+                    .suggest(text, choices.map(|(name, _)| name))
             })
-        });
-    format.unwrap_or(ImageFormat::Bootc)
+        })
+    });
+    chosen.unwrap_or(choices[0].1)
 }
 
 /// Resolves `[variables]`, which may use each other. Nothing if one of them is mistaken.

@@ -139,7 +139,9 @@ pub fn verify(
         return Ok(None);
     }
     let Some(node) = find(tree, owners, file) else {
-        let optional = has(file, FileFlags::GHOST) || has(file, FileFlags::MISSINGOK);
+        // tmpfiles.d makes it at boot (build::rules)
+        let volatile = ["/run/", "/tmp/"].iter().any(|dir| file.path.starts_with(dir));
+        let optional = volatile || has(file, FileFlags::GHOST) || has(file, FileFlags::MISSINGOK);
         return Ok((!optional).then_some(Verdict::Missing));
     };
     let compare = Compare { file, node, owners, algorithm, wanted: wanted(file, node, state) };

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::files::Files;
 use crate::error::hinted;
+use crate::plan::OptUsrlocal;
 use crate::rootfs::Rootfs;
 
 /// A departure from the rules, and what was done about it.
@@ -38,13 +39,21 @@ pub enum Action {
     DeclaredTmpfiles,
     /// A sysusers.d entry makes it on machines that have an `/etc/passwd` already.
     DeclaredSysusers,
-    /// A file in `/var` or `/boot` that no package ships: removed.
+    /// A file in `/var` or `/boot` that no package ships, or one in `/run` or `/tmp`: removed.
     Removed,
+    /// A trace of the build, such as a log, a cache or a backup: removed.
+    Cleaned,
     /// A packaged file where machines don't get updates of it: left.
     Left,
 }
 
 impl Repair {
+    /// The repair of a path, caused by the package that has it or the directory it is in.
+    fn of(composed: &Composed<'_>, path: String, action: Action) -> Self {
+        let package = composed.files.near(&path).map(str::to_owned);
+        Self { subject: path, package, action }
+    }
+
     /// Whether something may be missing on a machine, which people should hear of.
     pub fn is_loss(&self) -> bool {
         matches!(self.action, Action::Removed | Action::Left)
@@ -60,7 +69,8 @@ impl fmt::Display for Repair {
         f.write_str(match self.action {
             Action::DeclaredTmpfiles => ": declared in tmpfiles.d",
             Action::DeclaredSysusers => ": declared in sysusers.d",
-            Action::Removed => ": removed, for no package ships it and machines keep their own",
+            Action::Removed => ": removed, for no package ships it there and machines keep their own",
+            Action::Cleaned => ": removed, a trace of the build",
             Action::Left => ": machines get no updates of it there",
         })
     }
@@ -72,6 +82,8 @@ pub struct Composed<'a> {
     pub rootfs: &'a Rootfs,
     /// Name of the layer, for the files that are added.
     pub layer: &'a str,
+    /// Whether machines boot the image.
+    pub bootable: bool,
     /// Directory of the rpmdb.
     pub rpmdb: &'a str,
     /// The paths of all packages.
@@ -80,11 +92,24 @@ pub struct Composed<'a> {
     pub made: &'a BTreeMap<String, String>,
 }
 
+/// Begins an empty rootfs, in which packages find `/opt` and `/usr/local` to be what the stream wants.
+pub fn prepare(rootfs: &Rootfs, policy: OptUsrlocal) -> Result<()> {
+    if policy == OptUsrlocal::Var {
+        for (link, target, dir) in
+            [("/opt", "var/opt", "/var/opt"), ("/usr/local", "../var/usrlocal", "/var/usrlocal")]
+        {
+            rootfs.create_dir_all(dir)?;
+            rootfs.symlink(link, target)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the rootfs follow the rules; tells what there was to repair.
 pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
     check_kernel(composed)?;
-    clean::clean(composed.rootfs, &|path| composed.files.is_packaged(path))?;
-    let mut repairs = var::apply(composed)?;
+    let mut repairs = clean::clean(composed)?;
+    repairs.extend(var::apply(composed)?);
     repairs.extend(left_in_boot(composed)?);
     repairs.extend(accounts::apply(composed)?);
     Ok(repairs)
@@ -93,6 +118,13 @@ pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
 /// bootc boots the one kernel there is (bootc: lint `kernel`).
 fn check_kernel(composed: &Composed<'_>) -> Result<()> {
     let kernels = composed.rootfs.glob("/usr/lib/modules/*/vmlinuz")?;
+    if kernels.is_empty() && composed.bootable {
+        return Err(hinted(
+            "the image has no kernel at /usr/lib/modules/*/vmlinuz, and is meant to be booted",
+            "install a kernel; or, if machines do not boot this image, say so in its manifest: \
+             [image] labels = { \"containers.bootc\" = \"0\" }",
+        ));
+    }
     if kernels.len() <= 1 {
         return Ok(());
     }
@@ -118,6 +150,8 @@ fn left_in_boot(composed: &Composed<'_>) -> Result<Vec<Repair>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use rpm::{FileOptions, PackageBuilder};
 
     use super::*;
@@ -129,7 +163,8 @@ mod tests {
         let path = dir.path().join("owner.rpm");
         let mut package = PackageBuilder::new("owner", "1", "MIT", "noarch", "x");
         package.with_dir_entry(FileOptions::dir("/var/lib/owned")).unwrap();
-        for file in ["/opt/file", "/boot/file", "/var/lib/owned/file"] {
+        package.with_dir_entry(FileOptions::dir("/run/owned")).unwrap();
+        for file in ["/opt/file", "/boot/file", "/var/lib/owned/file", "/run/owned/file"] {
             package.with_file_contents("x", FileOptions::new(file)).unwrap();
         }
         package.build().unwrap().write_file(&path).unwrap();
@@ -145,7 +180,7 @@ mod tests {
     fn apply_to(rootfs: &Rootfs, files: &Files) -> Result<Vec<String>> {
         let made = BTreeMap::from([("user zoe".to_owned(), "zoo".to_owned())]);
         let rpmdb = "/var/lib/rpm";
-        let repairs = apply(&Composed { rootfs, layer: "l", rpmdb, files, made: &made })?;
+        let repairs = apply(&Composed { rootfs, layer: "l", bootable: false, rpmdb, files, made: &made })?;
         Ok(repairs.iter().map(Repair::to_string).collect())
     }
 
@@ -153,16 +188,27 @@ mod tests {
     fn strays_go_and_what_packages_ship_stays() {
         let kept =
             ["/var/lib/owned/file", "/var/lib/rpm/rpmdb.sqlite", "/var/lib/alternatives/awk", "/boot/file"];
-        let gone = ["/var/lib/owned/stray", "/var/stray", "/boot/stray", "/run/stray", "/var/log/stray"];
+        let gone = [
+            "/var/lib/owned/stray",
+            "/var/stray",
+            "/boot/stray",
+            "/run/stray",
+            "/run/owned/file",
+            "/var/log/stray",
+            "/etc/passwd-",
+        ];
         let (_dir, rootfs, files) = composed(&[&kept[..], &gone[..]].concat());
         let repairs = apply_to(&rootfs, &files).unwrap();
         assert!(kept.iter().all(|path| rootfs.lstat(path).unwrap().is_some()));
         assert!(gone.iter().all(|path| rootfs.lstat(path).unwrap().is_none()));
         for expected in [
             "/var/lib/owned of owner: declared in tmpfiles.d",
-            "/var/lib/owned/stray of owner: removed, for no package ships it and machines keep their own",
-            "/var/stray: removed, for no package ships it and machines keep their own",
+            "/var/lib/owned/stray of owner: removed, for no package ships it there and machines keep their own",
+            "/var/stray: removed, for no package ships it there and machines keep their own",
             "/boot/file of owner: machines get no updates of it there",
+            "/run/stray: removed, a trace of the build",
+            "/run/owned of owner: declared in tmpfiles.d",
+            "/run/owned/file of owner: removed, for no package ships it there and machines keep their own",
         ] {
             assert!(repairs.iter().any(|repair| repair == expected), "{expected}: {repairs:#?}");
         }
@@ -196,7 +242,7 @@ mod tests {
         rootfs.write("/etc/group", b"ann:x:5:zoe\ncrew:x:7:\n", 0o644).unwrap();
         let repairs = apply_to(&rootfs, &files).unwrap();
         let text = |path| String::from_utf8(rootfs.read(path).unwrap().unwrap()).unwrap();
-        let tmpfiles = "d /var/lib 0755 0 0 - -\nd /var/lib/a\\x20b%% 0755 0 0 - -\n";
+        let tmpfiles = "d /var/lib 0755 0 0 - -\nd \"/var/lib/a b%%\" 0755 0 0 - -\n";
         assert_eq!(text("/usr/lib/tmpfiles.d/strata-l.conf"), tmpfiles);
         let sysusers = "g crew 7\nu zoe 6:7 \"a \\\"b\\\"\" \"/z\" -\nm zoe ann\n";
         assert_eq!(text("/usr/lib/sysusers.d/strata-l.conf"), sysusers);
@@ -204,10 +250,98 @@ mod tests {
         assert_eq!(apply_to(&rootfs, &files).unwrap(), Vec::<String>::new());
     }
 
+    /// Whatever tmpfiles.d files packages bring, systemd-tmpfiles makes of them and of ours what the image has.
     #[test]
-    fn two_kernels_are_refused() {
-        let (_dir, rootfs, files) = composed(&["/usr/lib/modules/6.1/vmlinuz"]);
+    fn systemd_tmpfiles_makes_the_same_directories() {
+        let (dir, rootfs, files) = composed(&[]);
+        let shipped = "C /var/lib/copied - - - - /usr/share/source\nd /var/lib/specified 0750\nD /var/run/legacy\n\
+                       e /var/lib/adjusted 0700\nx /var/lib/kept*\nL /var/link - - - - ../usr\nd /var/%b\n\
+                       Q! /var/lib/subvolume 0711\nf /run/file\n";
+        rootfs.write("/usr/lib/tmpfiles.d/p.conf", shipped.as_bytes(), 0o644).unwrap();
+        rootfs.write("/usr/lib/tmpfiles.d/masked.conf", b"d /var/lib/masked\n", 0o644).unwrap();
+        rootfs.symlink("/etc/tmpfiles.d/masked.conf", "/dev/null").unwrap();
+        rootfs.create_dir_all("/usr/share/source/in/depth").unwrap();
+        for name in [
+            "copied/in/depth",
+            "copied/other",
+            "specified",
+            "adjusted",
+            "kept-a",
+            "masked",
+            "subvolume",
+            "odd \u{e9}%S'\\\"",
+        ] {
+            rootfs.create_dir_all(&format!("/var/lib/{name}")).unwrap();
+        }
+        for (path, mode) in [("specified", 0o750), ("adjusted", 0o700), ("subvolume", 0o711)] {
+            let dir = dir.path().join("root/var/lib").join(path);
+            std::fs::set_permissions(dir, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        rootfs.symlink("/var/link", "../usr").unwrap();
+        rootfs.symlink("/var/other", "lib/a b").unwrap();
+        rootfs.create_dir_all("/run/legacy").unwrap();
+        rootfs.create_dir_all("/run/owned").unwrap();
+        rootfs.write("/run/file", b"", 0o644).unwrap();
+        let tree = |top: &str| {
+            let mut found = BTreeMap::new();
+            let mut todo = vec![top.to_owned()];
+            while let Some(dir) = todo.pop() {
+                for name in rootfs.list(&dir).unwrap().unwrap() {
+                    let path = format!("{dir}/{name}");
+                    let stat = rootfs.lstat(&path).unwrap().unwrap();
+                    if stat.file_type() == rustix::fs::FileType::Directory {
+                        todo.push(path.clone());
+                    }
+                    let target = rootfs.read_link(&path).unwrap();
+                    found.insert(path, (stat.mode, stat.uid, stat.gid, target));
+                }
+            }
+            found
+        };
+        let (var, run) = (tree("/var"), tree("/run"));
         apply_to(&rootfs, &files).unwrap();
+        assert_eq!(rootfs.list("/run").unwrap().unwrap(), Vec::<String>::new());
+        rootfs.remove_all("/var").unwrap();
+        rootfs.create_dir_all("/var").unwrap();
+        let root = format!("--root={}", dir.path().join("root").display());
+        let mut tool = std::process::Command::new("systemd-tmpfiles");
+        let output = tool.args([&root, "--create", "--boot"]).output().expect("systemd-tmpfiles, of systemd");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("strata-l.conf"), "{said}");
+        assert_eq!(
+            tree("/var").into_iter().filter(|(path, _)| var.contains_key(path)).collect::<BTreeMap<_, _>>(),
+            var
+        );
+        assert_eq!(tree("/run"), run);
+    }
+
+    /// Not to be tried with systemd-tmpfiles --root, which puts the root before their values twice (252).
+    #[test]
+    fn specifiers_are_resolved() {
+        let (_dir, rootfs, files) = composed(&[]);
+        let lines = b"d %S/a\nd %C/b\nd %L/c\nd %t/d\nd %T/e\nd %m/f\n";
+        rootfs.write("/usr/lib/tmpfiles.d/p.conf", lines, 0o644).unwrap();
+        for dir in ["/var/lib/a", "/run/d", "/tmp/e"] {
+            rootfs.create_dir_all(dir).unwrap();
+        }
+        let repairs = apply_to(&rootfs, &files).unwrap();
+        assert!(!repairs.iter().any(|repair| repair.starts_with("/var/lib/a")), "{repairs:?}");
+    }
+
+    #[test]
+    fn a_machine_boots_one_kernel() {
+        let (_dir, rootfs, files) = composed(&[]);
+        let bootable = Composed {
+            rootfs: &rootfs,
+            layer: "l",
+            bootable: true,
+            rpmdb: "/var/lib/rpm",
+            files: &files,
+            made: &BTreeMap::new(),
+        };
+        assert!(apply(&bootable).unwrap_err().to_string().starts_with("the image has no kernel at"));
+        rootfs.write("/usr/lib/modules/6.1/vmlinuz", b"", 0o644).unwrap();
+        apply(&bootable).unwrap();
         rootfs.write("/usr/lib/modules/6.2/vmlinuz", b"", 0o644).unwrap();
         let error = apply_to(&rootfs, &files).unwrap_err().to_string();
         let expected = "the image has 2 kernels, a machine boots one: /usr/lib/modules/6.1/vmlinuz of no package, \
