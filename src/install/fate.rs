@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 use super::payload::digest_of;
 use super::{Package, file_type, has};
 use crate::package::header::FileEntry;
-use crate::rootfs::{Rootfs, Stat, components, split};
+use crate::rootfs::{Rootfs, Stat, split};
 
 /// What becomes of one file of a package that is installed or erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,17 +315,18 @@ impl Decider<'_> {
         let Some(on_disk) = self.rootfs.lstat(&n.path)? else {
             return Ok(if has(n, FileFlags::MISSINGOK) { Fate::Skip } else { Fate::Create });
         };
-        let kind = file_type(o.mode);
+        let (kind, new_kind) = (file_type(o.mode), file_type(n.mode));
         if !matches!(kind, FileType::RegularFile | FileType::Symlink) {
             return Ok(Fate::Create);
         }
-        if self.matches_disk(new, &on_disk)? {
+        // where the type changes what is there counts as modified, even if it is as the new package has it
+        if new_kind == kind && self.matches_disk(new, &on_disk)? {
             return Ok(Fate::Touch);
         }
         if self.matches_disk(old, &on_disk)? {
             return Ok(Fate::Create);
         }
-        let unchanged = file_type(n.mode) == kind && self.same_content(old, new);
+        let unchanged = new_kind == kind && self.same_content(old, new);
         Ok(match has(n, FileFlags::CONFIG) {
             false => Fate::Save,
             true if unchanged => Fate::Skip,
@@ -555,7 +556,19 @@ fn join(directory: &str, name: &str) -> String {
     format!("{}/{name}", directory.trim_end_matches('/'))
 }
 
-/// Refuses paths that are no absolute path below the rootfs.
+/// Refuses paths that are not what rpmbuild makes of them, as the same file could have several then, or none;
+/// and line feeds, as file triggers get paths a line each.
 pub(super) fn check_paths(files: &[FileEntry]) -> Result<()> {
-    files.iter().try_for_each(|file| components(&file.path).map(drop))
+    let is_plain = |path: &str| !path.split('/').any(|part| matches!(part, "" | "." | ".."));
+    for file in files {
+        let (path, shown) = (&file.path, file.path.escape_debug());
+        if path == "/" {
+            ensure!(file_type(file.mode) == FileType::Directory, "`/` is not a directory");
+            continue;
+        }
+        let below = path.strip_prefix('/').with_context(|| format!("`{shown}` is not absolute"))?;
+        ensure!(is_plain(below), "`{shown}` has parts that are empty, `.` or `..`");
+        ensure!(!path.contains('\n'), "`{shown}` has a line feed");
+    }
+    Ok(())
 }

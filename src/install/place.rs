@@ -66,9 +66,8 @@ struct Placer<'a> {
 
 impl Placer<'_> {
     fn place(&mut self, file: &FileEntry, fate: Fate) -> Result<()> {
-        let suffix = match fate {
-            Fate::Create | Fate::Touch => None,
-            Fate::AltName => Some(".rpmnew"),
+        let saved_as = match fate {
+            Fate::Create | Fate::Touch | Fate::AltName => None,
             Fate::Save => Some(".rpmsave"),
             Fate::Backup => Some(".rpmorig"),
             Fate::Skip | Fate::Exclude(_) | Fate::Erase => return Ok(()),
@@ -85,6 +84,10 @@ impl Placer<'_> {
             self.parent = Some((directory.to_owned(), self.rootfs.ensure_dir(directory)?));
         }
         let (_, parent) = self.parent.as_ref().expect("it was set above");
+        if let Some(suffix) = saved_as {
+            set_aside(parent, name, suffix)?;
+            self.progress.warn(&format!("{} was modified and is saved as {suffix}", file.path));
+        }
         if file_type(file.mode) == FileType::Directory {
             return self.directory(file, parent.as_fd(), name, access);
         }
@@ -93,21 +96,14 @@ impl Placer<'_> {
         }
         let staged = file.index.to_string();
         self.finish(file, &staged, access)?;
-        let target = match suffix {
-            Some(".rpmnew") => {
-                self.progress.warn(&format!(
-                    "{} is kept as it was modified, the new one is beside it as .rpmnew",
-                    file.path
-                ));
-                format!("{name}.rpmnew")
-            }
-            Some(suffix) => {
-                set_aside(parent, name, suffix)?;
-                self.progress.warn(&format!("{} was modified and is saved as {suffix}", file.path));
-                name.to_owned()
-            }
-            None => name.to_owned(),
-        };
+        let mut target = name.to_owned();
+        if fate == Fate::AltName {
+            target += ".rpmnew";
+            self.progress.warn(&format!(
+                "{} is kept as it was modified, the new one is beside it as .rpmnew",
+                file.path
+            ));
+        }
         match fs::renameat(&self.staging, &staged, parent, &target) {
             Err(Errno::ISDIR) => Err(Errno::ISDIR).hint(
                 "putting it in place of a directory",

@@ -139,7 +139,9 @@ impl<'a> Roots<'a> {
             rpm.args(["--define", &format!("_install_langs {langs}")]);
         }
         match action {
-            Action::Install(new) => rpm.arg("-i").args(INSTALL).args(sorted(&self.files(new))),
+            Action::Install(new) => {
+                rpm.args(["-i", "--oldpackage"]).args(INSTALL).args(sorted(&self.files(new)))
+            }
             Action::Upgrade(new) => {
                 rpm.args(["-U", "--oldpackage", "--replacepkgs"]).args(INSTALL).args(sorted(&self.files(new)))
             }
