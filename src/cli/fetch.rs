@@ -70,7 +70,7 @@ fn fetch(global: &Global, args: &Args, arch: Arch, fetcher: &Fetcher) -> Result<
             layer: lockfile.layer.clone(),
             arch,
             packages: packages.len(),
-            size: packages.iter().map(|wanted| wanted.package.size).sum(),
+            size: packages.iter().fold(0, |sum: u64, wanted| sum.saturating_add(wanted.package.size)),
         });
         all.extend(packages);
     }

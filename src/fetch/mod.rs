@@ -161,7 +161,7 @@ impl Fetcher {
     /// Brings packages into the store, verified. The first failure, in the order given, is returned; others
     /// are given up.
     pub fn packages(&self, wanted: &[Wanted<'_>], progress: &dyn Progress) -> Result<()> {
-        let total = wanted.iter().map(|w| w.package.size).sum();
+        let total = wanted.iter().fold(0, |sum: u64, w| sum.saturating_add(w.package.size));
         progress.start("fetching packages", total, Unit::Bytes);
         in_parallel(self.options.jobs, wanted, |wanted| self.package(wanted, progress))?;
         progress.finish(&format!("{} packages fetched and verified", wanted.len()));

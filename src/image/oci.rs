@@ -374,7 +374,7 @@ impl Image {
 
     /// Size of all layers as stored, in bytes.
     pub fn layers_size(&self) -> u64 {
-        self.manifest.layers().iter().map(Descriptor::size).sum()
+        self.manifest.layers().iter().map(Descriptor::size).fold(0, u64::saturating_add)
     }
 }
 

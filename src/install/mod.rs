@@ -27,7 +27,7 @@ pub mod lua;
 pub mod macros;
 mod order;
 pub(crate) mod owner;
-pub(crate) mod payload;
+pub mod payload;
 mod place;
 mod satisfy;
 pub mod script;
@@ -176,8 +176,12 @@ impl Package {
     }
 
     fn open(path: &Path) -> Result<Self> {
-        let header = Header::open(path)?;
-        Self::new(header, Vec::new(), Origin::File(path.to_owned()))
+        let package = Self::new(Header::open(path)?, Vec::new(), Origin::File(path.to_owned()))?;
+        for file in &package.files {
+            caps::xattr(&file.caps)
+                .with_context(|| format!("reading {} of {}", file.path, package.nevra()))?;
+        }
+        Ok(package)
     }
 
     fn nevra(&self) -> &Nevra {
@@ -276,7 +280,8 @@ impl<'a> Run<'a> {
         let sizes = self.installs.iter().map(|&p| Ok((self.packages[p].header.size()?, p)));
         let mut by_size: Vec<(u64, usize)> = sizes.collect::<Result<_>>()?;
         by_size.sort_by_key(|&(size, package)| (Reverse(size), package));
-        self.report.bytes = by_size.iter().map(|(size, _)| size).sum();
+        // sizes are what headers claim
+        self.report.bytes = by_size.iter().fold(0, |sum, (size, _)| sum.saturating_add(*size));
         self.progress.start("unpacking packages", self.report.bytes, Unit::Bytes);
         let (tx, packages, progress) = (self.tx, &self.packages, self.progress);
         let unpack = |&(size, index): &(u64, usize)| {

@@ -3,6 +3,8 @@
 mod common;
 mod corpus;
 mod features;
+mod forge;
+mod forged;
 mod hostile;
 mod kept;
 mod order;
