@@ -66,6 +66,25 @@ fn a_changed_package_costs_its_layer_and_few_blobs() {
 }
 
 #[test]
+fn packages_decompressed_before_make_the_same_image() {
+    let world = World::new(User::Ordinary);
+    world.strata(&["lock", "demo"]);
+    let cold = world.build(&["bootc"]);
+    for made in ["images", "layers"] {
+        fs::remove_dir_all(world.path(&format!("store/{made}"))).unwrap();
+    }
+    let warm = world.build(&["bootc"]);
+    assert_eq!((cold[0].kept, warm[0].reused), (0, false));
+    // packages without files have nothing to keep
+    let payloads = fs::read_dir(world.path("store/payloads")).unwrap().count();
+    assert!(payloads > 10 && warm[0].kept as usize == payloads, "{payloads} payloads, {} used", warm[0].kept);
+    assert_eq!(digests(&warm), digests(&cold));
+
+    world.strata(&["gc", "--all"]);
+    assert_eq!(world.build(&["bootc"])[0].kept, 0);
+}
+
+#[test]
 fn an_image_given_for_a_layer_gives_the_same_image_on_top() {
     let (origin, expected) = World::built();
     let world = World::new(User::Root);

@@ -34,6 +34,7 @@ pub struct Image {
     pub digest: String,
     pub version: String,
     pub reused: bool,
+    pub kept: u64,
 }
 
 impl World {
@@ -135,6 +136,7 @@ fn images(json: &str) -> Vec<Image> {
         digest: text(&built["digest"]),
         version: text(&built["version"]),
         reused: built["reused"].as_bool().unwrap(),
+        kept: built["kept"].as_u64().unwrap(),
     };
     built.as_array().unwrap().iter().map(image).collect()
 }
