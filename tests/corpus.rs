@@ -1,13 +1,34 @@
-//! strata against dnf on a snapshot of real packages: same packages, same tree.
+//! strata against dnf on two snapshots of real packages: same packages, same trees, same calls of scriptlets.
 //!
 //! Not part of `just test`, for its size: `just test-corpus CORPUS SIZE` runs it.
 
 #[path = "parity/mod.rs"]
 mod parity;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use parity::{Dnf, Trees};
+use strata::install::macros::Macros;
+use strata::install::script::Runner;
+use strata::install::{self, Transaction};
+use strata::lock;
+use strata::package::header::Header;
+use strata::package::{Arch, Nevra};
+use strata::progress::Silent;
+use strata::sandbox::Sandbox;
+
+/// Every scriptlet of the corpus's `zoo` packages appends its phase and arguments to it.
+const ZOO_LOG: &str = "var/log/zoo.log";
+
+/// Exceptions that smaller sets of packages need: the full one has packages with the first, and nothing that leaves
+/// the second.
+const NOT_IN_FULL: [&str; 2] = ["/etc/dnf", "/var/lib/rpm-state"];
+
+const LAYERS: [&str; 3] = ["bootc", "coreos", "node"];
 
 fn run(command: &mut Command) {
     let status = command.status().unwrap();
@@ -20,42 +41,187 @@ fn verify(root: &Path) -> Vec<String> {
     report.lines().filter(|line| !line.ends_with(" /proc")).map(str::to_owned).collect()
 }
 
-#[test]
-fn dnf_makes_the_same_tree() {
-    let corpus = PathBuf::from(env::var_os("STRATA_CORPUS").expect("STRATA_CORPUS names the corpus"));
-    let size = env::var("STRATA_CORPUS_SIZE").expect("STRATA_CORPUS_SIZE names one of its sizes");
-    let (snapshot, key) = (corpus.join(size).join("2025-02-03"), corpus.join("keys/RPM-GPG-KEY-strata-test"));
-    let work = tempfile::Builder::new().prefix("strata-corpus-").tempdir_in("/var/tmp").unwrap();
-    let work = work.path();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    run(Command::new(source.join("benches/snapshot-stream.sh"))
-        .arg(&snapshot)
-        .arg(&key)
-        .arg(work.join("manifests")));
-    for command in ["lock", "build"] {
-        run(Command::new(env!("CARGO_BIN_EXE_strata"))
-            .args([command, "corpus"])
-            .current_dir(work)
-            .env("STRATA_STORE", work.join("store")));
+/// As [`parity::packages`] has it: with the epoch, whether it is 0 or not.
+fn full_name(nevra: &Nevra) -> String {
+    let Nevra { name, evr, arch } = nevra;
+    format!("{name}-{}:{}-{}.{arch}", evr.epoch, evr.version, evr.release)
+}
+
+/// The corpus named in the environment.
+struct Corpus {
+    root: PathBuf,
+    size: String,
+    key: PathBuf,
+}
+
+impl Corpus {
+    fn from_env() -> Self {
+        let root = PathBuf::from(env::var_os("STRATA_CORPUS").expect("STRATA_CORPUS names the corpus"));
+        let size = env::var("STRATA_CORPUS_SIZE").expect("STRATA_CORPUS_SIZE names one of its sizes");
+        Self { key: root.join("keys/RPM-GPG-KEY-strata-test"), root, size }
     }
-    let node = format!("oci:{}:corpus/node", work.join("store/images").display());
-    let layout = format!("oci:{}:node", work.join("layout").display());
-    run(Command::new("skopeo").args(["copy", "--quiet", &node, &layout]));
-    let image = format!("{}:node", work.join("layout").display());
-    run(Command::new("umoci").args(["unpack", "--image", &image]).arg(work.join("bundle")));
-    let ours = work.join("bundle/rootfs");
-    let theirs = parity::dnf_root(&snapshot, &key, work);
-    assert_eq!(parity::packages(&ours), parity::packages(&theirs));
-    let differences = parity::differences(&parity::tree(&ours), &parity::tree(&theirs));
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert_eq!(verify(&ours), verify(&theirs));
-    let report = Command::new(env!("CARGO_BIN_EXE_strata"))
-        .args(["--format", "json", "verify", "corpus/node"])
-        .env("STRATA_STORE", work.join("store"))
-        .output()
-        .unwrap();
+
+    fn snapshot(&self, date: &str) -> PathBuf {
+        self.root.join(&self.size).join(date)
+    }
+
+    /// The packages of a snapshot and their files, by [`full_name`].
+    fn packages(&self, date: &str) -> BTreeMap<String, (Nevra, PathBuf)> {
+        let mut files = BTreeMap::new();
+        let mut open = vec![self.snapshot(date)];
+        while let Some(dir) = open.pop() {
+            for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rpm") {
+                    let nevra = Header::open(&path).unwrap().nevra().clone();
+                    files.insert(full_name(&nevra), (nevra, path));
+                }
+            }
+        }
+        files
+    }
+}
+
+/// A scratch directory with what strata makes of one snapshot, and dnf.
+struct Rig {
+    dir: tempfile::TempDir,
+    dnf: Dnf,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("strata-corpus-").tempdir_in("/var/tmp").unwrap();
+        let dnf = Dnf::new(dir.path());
+        Self { dir, dnf }
+    }
+
+    fn strata(&self) -> Command {
+        let mut strata = Command::new(env!("CARGO_BIN_EXE_strata"));
+        strata.current_dir(self.dir.path()).env("STRATA_STORE", self.dir.path().join("store"));
+        strata
+    }
+
+    /// Locks and builds all layers; the rootfs of the topmost image.
+    fn image(&self, snapshot: &Path, key: &Path) -> PathBuf {
+        let work = self.dir.path();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut stream = Command::new(source.join("benches/snapshot-stream.sh"));
+        run(stream.arg(snapshot).arg(key).arg(work.join("manifests")));
+        run(self.strata().args(["lock", "corpus"]));
+        run(self.strata().args(["build", "corpus"]));
+        let node = format!("oci:{}:corpus/node", work.join("store/images").display());
+        let image = format!("{}:node", work.join("layout").display());
+        run(Command::new("skopeo").args(["copy", "--quiet", &node, &format!("oci:{image}")]));
+        run(Command::new("umoci").args(["unpack", "--image", &image]).arg(work.join("bundle")));
+        work.join("bundle/rootfs")
+    }
+
+    /// The rootfs that strata's transactions work on, with no image rules.
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// The packages that the lockfile of a layer adds, by [`full_name`].
+    fn locked(&self, layer: &str) -> Vec<String> {
+        let lockfiles = self.dir.path().join("lockfiles");
+        let lock = lock::read(&lockfiles, "corpus", layer, Arch::host().unwrap()).unwrap().unwrap();
+        lock.packages.iter().map(|package| full_name(&package.nevra())).collect()
+    }
+
+    /// A transaction with real scriptlets on [`Rig::root`].
+    fn transaction(&self, install: Vec<PathBuf>, erase: Vec<Nevra>) {
+        let root = self.root();
+        fs::create_dir_all(&root).unwrap();
+        let staging = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let epoch = 1_739_000_000;
+        let transaction = Transaction {
+            rootfs: &root,
+            staging: staging.path(),
+            install,
+            erase,
+            store: None,
+            rpmdb: "/usr/lib/sysimage/rpm",
+            epoch,
+            docs: true,
+            langs: None,
+            arch: Arch::host().unwrap(),
+        };
+        let mut macros = Macros::default();
+        macros.define("_dbpath", transaction.rpmdb);
+        let sandbox = Sandbox { rootfs: root.clone(), epoch };
+        let runner = Runner::new(sandbox, env!("CARGO_BIN_EXE_strata").into(), macros).unwrap();
+        install::run(&transaction, &runner, &Silent).unwrap();
+    }
+
+    /// strata's transactions ended where dnf's did.
+    fn assert_same_transactions(&self, full: bool) {
+        let (ours, theirs) = (self.root(), &self.dnf.root);
+        assert_eq!(parity::packages(&ours), parity::packages(theirs));
+        assert_same_trees(&ours, theirs, Trees::Transactions, full);
+        let log = |root: &Path| fs::read_to_string(root.join(ZOO_LOG)).unwrap();
+        assert_eq!(log(&ours), log(theirs));
+        assert_eq!(verify(&ours), verify(theirs));
+    }
+}
+
+fn assert_same_trees(ours: &Path, theirs: &Path, of: Trees, full: bool) {
+    let differences = parity::differences(&parity::tree(ours, of), &parity::tree(theirs, of));
+    assert!(differences.is_empty(), "{of:?}:\n{}", differences.join("\n"));
+    if full {
+        let mut stale = parity::stale_exceptions(ours, theirs, of);
+        stale.retain(|path| !NOT_IN_FULL.contains(path));
+        assert!(stale.is_empty(), "{of:?}: docs/parity.md has exceptions that are none: {stale:?}");
+    }
+}
+
+/// The images of a snapshot are dnf's tree under the image rules, and strata's verification finds in them what
+/// rpm's does.
+fn assert_same_image(rig: &Rig, image: &Path, full: bool) {
+    assert_eq!(parity::packages(image), parity::packages(&rig.dnf.root));
+    assert_same_trees(image, &rig.dnf.root, Trees::Images, full);
+    assert_eq!(verify(image), verify(&rig.dnf.root));
+    let report = rig.strata().args(["--format", "json", "verify", "corpus/node"]).output().unwrap();
     let report = serde_json::from_slice(&report.stdout).unwrap();
-    let findings = parity::rpm_findings(&ours);
+    let findings = parity::rpm_findings(image);
     assert!(!findings.is_empty(), "one scriptlet of the corpus edits a configuration file");
     assert_eq!(parity::findings(&report), findings);
+}
+
+#[test]
+fn dnf_makes_the_same_trees() {
+    let corpus = Corpus::from_env();
+    let full = corpus.size == "full";
+    let (old, new) = ("2025-02-03", "2025-02-10");
+
+    // the newer one first: the roots of the older one are upgraded to it in the end
+    for date in [new, old] {
+        let (snapshot, available) = (corpus.snapshot(date), corpus.packages(date));
+        let rig = Rig::new();
+        let image = rig.image(&snapshot, &corpus.key);
+        rig.dnf.install_layers(&snapshot, &corpus.key);
+        assert_same_image(&rig, &image, full);
+        for layer in LAYERS {
+            let files = rig.locked(layer).iter().map(|name| available[name].1.clone()).collect();
+            rig.transaction(files, Vec::new());
+        }
+        rig.assert_same_transactions(full);
+        if date == old {
+            upgrade(&rig, &corpus, &available, new);
+            rig.assert_same_transactions(full);
+        }
+    }
+}
+
+/// Upgrades both roots to what dnf finds newer in a snapshot.
+fn upgrade(rig: &Rig, corpus: &Corpus, old: &BTreeMap<String, (Nevra, PathBuf)>, date: &str) {
+    let installed = || parity::packages(&rig.dnf.root).into_iter().collect::<BTreeSet<_>>();
+    let before = installed();
+    rig.dnf.run(&corpus.snapshot(date), &corpus.key, ["upgrade"]);
+    let after = installed();
+    let new = corpus.packages(date);
+    let install: Vec<PathBuf> = after.difference(&before).map(|name| new[name].1.clone()).collect();
+    let erase: Vec<Nevra> = before.difference(&after).map(|name| old[name].0.clone()).collect();
+    assert!(install.len() > 10 && erase.len() > 10, "{install:?} for {erase:?} is no upgrade of a system");
+    rig.transaction(install, erase);
 }

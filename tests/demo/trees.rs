@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::parity;
+use crate::parity::{self, Dnf, Trees};
 use crate::world::{User, World, copy, repositories, run, scratch, unpack};
 
 const ARCH: &str = std::env::consts::ARCH;
@@ -119,9 +119,11 @@ fn dnf_makes_the_same_tree() {
     world.strata(&["build", "corpus"]);
     let node = format!("oci:{}:corpus/node", world.path("store/images").display());
     let ours = unpack(&node, &work.join("strata"));
-    let theirs = parity::dnf_root(&snapshot, &key, &work);
-    assert_eq!(parity::packages(&ours), parity::packages(&theirs));
-    let differences = parity::differences(&parity::tree(&ours), &parity::tree(&theirs));
+    let dnf = Dnf::new(&work);
+    dnf.install_layers(&snapshot, &key);
+    assert_eq!(parity::packages(&ours), parity::packages(&dnf.root));
+    let [ours, theirs] = [&ours, &dnf.root].map(|root| parity::tree(root, Trees::Images));
+    let differences = parity::differences(&ours, &theirs);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
@@ -147,7 +149,7 @@ fn a_machine_makes_var_and_accounts_itself() {
         assert_eq!(sorted(&machine, file), sorted(image, file));
     }
     let var = |root: &Path| {
-        let mut tree = parity::tree(root);
+        let mut tree = parity::tree(root, Trees::Images);
         tree.retain(|path, node| path.starts_with("/var/") && node.is_directory_or_link());
         tree
     };

@@ -11,37 +11,61 @@ use sha2::{Digest, Sha256};
 /// Where images keep the rpmdb.
 const RPMDB: &str = "/usr/lib/sysimage/rpm";
 
-/// Paths that are allowed to differ between strata's tree and dnf's, each with its reason. A path stands for
-/// itself and all that is below it.
-const EXCEPTIONS: [(&str, &str); 21] = [
-    ("/usr/lib/sysimage/rpm", "rpm's own database: compared by queries"),
-    ("/usr/share/openshift", "strata's package list"),
-    ("/proc", "a mount while dnf ran, so that rpm could not set its mode"),
-    ("/etc/dnf", "made by dnf"),
-    ("/var/lib/dnf", "dnf's history"),
-    ("/var/cache", "caches are no content of an image"),
-    ("/var/log", "logs are no content of an image"),
-    ("/run", "runtime state is no content of an image"),
-    ("/tmp", "temporary files are no content of an image"),
-    ("/var/tmp", "temporary files are no content of an image"),
-    ("/etc/machine-id", "one machine's own: empty in an image"),
-    ("/etc/passwd-", "backup made by account tools"),
-    ("/etc/group-", "backup made by account tools"),
-    ("/etc/shadow-", "backup made by account tools"),
-    ("/etc/gshadow-", "backup made by account tools"),
-    ("/etc/.pwd.lock", "lock of account tools"),
-    ("/var/lib/rpm-state", "state of one transaction"),
-    ("/var/lib/systemd/catalog/database", "made by a scriptlet: machines make their own"),
-    ("/var/lib/dbus/machine-id", "made by a scriptlet: machines make their own"),
-    ("/var/lib/sss/db/config.ldb", "made by a scriptlet: machines make their own"),
-    ("/var/lib/zoo-ghost/state", "made by a scriptlet: machines make their own"),
-];
+/// What two trees are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// A transaction ended in both.
+    #[allow(dead_code, reason = "one of the two programs that share this module compares them")]
+    Transactions,
+    /// The one is an image of strata, the other where dnf's transactions ended.
+    Images,
+}
 
-/// Beginnings of paths that only strata's tree has, each with its reason.
-const ADDED: [(&str, &str); 2] = [
-    ("/usr/lib/tmpfiles.d/strata-", "makes /var on machines that have one already"),
-    ("/usr/lib/sysusers.d/strata-", "makes accounts on machines that have an /etc/passwd already"),
-];
+/// A difference that is intended: a row of the table in docs/parity.md.
+struct Exception {
+    /// An absolute path, which stands for itself and all that is below it, or the beginning of one before `*`.
+    path: &'static str,
+    /// Whether it is one of transactions too.
+    everywhere: bool,
+}
+
+impl Exception {
+    fn covers(&self, path: &str) -> bool {
+        match self.path.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => path.strip_prefix(self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
+/// The exceptions for such trees.
+fn exceptions(of: Trees) -> Vec<Exception> {
+    let rows = include_str!("../../docs/parity.md").lines().filter(|line| line.starts_with("| `/"));
+    let exception = |row: &'static str| {
+        let [_, path, place, reason, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("docs/parity.md: expected `| PATH | WHERE | REASON |`: {row}");
+        };
+        assert!(["images", "everywhere"].contains(&place) && !reason.is_empty(), "docs/parity.md: {row}");
+        Exception { path: path.trim_matches('`'), everywhere: place == "everywhere" }
+    };
+    rows.map(exception).filter(|e| e.everywhere || of == Trees::Images).collect()
+}
+
+/// Exceptions that are none: nothing in the trees differs there.
+#[allow(dead_code, reason = "one of the two programs that share this module asks")]
+pub fn stale_exceptions(strata: &Path, peer: &Path, of: Trees) -> Vec<&'static str> {
+    let (strata, peer) = (walk(strata, &|_| true), walk(peer, &|_| true));
+    let mut exceptions = exceptions(of);
+    let below = |nodes: &BTreeMap<String, Node>, e: &Exception| {
+        nodes
+            .iter()
+            .filter(|(path, _)| e.covers(path))
+            .map(|(p, n)| (p.clone(), format!("{n:?}")))
+            .collect::<Vec<_>>()
+    };
+    exceptions.retain(|e| below(&strata, e) == below(&peer, e));
+    exceptions.iter().map(|e| e.path).collect()
+}
 
 /// What there is at a path; times are left out.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,17 +86,20 @@ impl Node {
     }
 }
 
-/// The tree at `root`, by absolute path inside it, without the exceptions.
-pub fn tree(root: &Path) -> BTreeMap<String, Node> {
+/// The tree at `root`, by absolute path inside it, without the exceptions for such trees.
+pub fn tree(root: &Path, of: Trees) -> BTreeMap<String, Node> {
+    let exceptions = exceptions(of);
+    walk(root, &|path| !exceptions.iter().any(|e| e.covers(path)))
+}
+
+fn walk(root: &Path, wanted: &dyn Fn(&str) -> bool) -> BTreeMap<String, Node> {
     let mut nodes = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let inside = format!("/{}", path.strip_prefix(root).unwrap().display());
-            if EXCEPTIONS.iter().any(|(e, _)| inside == *e || inside.starts_with(&format!("{e}/")))
-                || ADDED.iter().any(|(prefix, _)| inside.starts_with(prefix))
-            {
+            if !wanted(&inside) {
                 continue;
             }
             let meta = fs::symlink_metadata(&path).unwrap();
@@ -92,7 +119,10 @@ fn node(path: &Path, meta: &fs::Metadata) -> Node {
     } else if file_type.is_dir() {
         ("directory", String::new())
     } else if file_type.is_file() {
-        let secret = path.ends_with("etc/shadow") || path.ends_with("etc/gshadow");
+        let secret = path.parent().is_some_and(|dir| dir.ends_with("etc"))
+            && path.file_name().is_some_and(|name| {
+                ["shadow", "shadow-", "gshadow", "gshadow-"].contains(&name.to_str().unwrap())
+            });
         let bytes = if secret { comparable(path) } else { fs::read(path).unwrap() };
         ("file", format!("{} {}", bytes.len(), hex::encode(Sha256::digest(bytes))))
     } else if file_type.is_char_device() || file_type.is_block_device() {
@@ -109,11 +139,11 @@ fn node(path: &Path, meta: &fs::Metadata) -> Node {
     }
 }
 
-/// A shadow or gshadow file without the days of last change (dnf's scriptlets see today, strata's the date of
+/// A shadow or gshadow file, or its backup, without the days of last change (dnf's scriptlets see today, strata's the date of
 /// the repositories), and with one word for "no password": groupadd writes `!`, useradd `!!`, systemd-sysusers
 /// `!*`, whose part dnf's rpm 4.18 leaves to scriptlets.
 fn comparable(path: &Path) -> Vec<u8> {
-    let shadow = path.ends_with("etc/shadow");
+    let shadow = path.ends_with("etc/shadow") || path.ends_with("etc/shadow-");
     let field = |(n, text): (usize, &str)| match (n, text) {
         (1, "!!" | "!*") => "!".to_owned(),
         (2, _) if shadow => String::new(),
@@ -192,49 +222,66 @@ const MOUNT_API: &str = r#"
     exec "$@"
 "#;
 
-/// A rootfs with the layers of a snapshot, installed by dnf one on top of the other.
-///
-/// `snapshot` and `key` are as `benches/snapshot-stream.sh` takes them.
-pub fn dnf_root(snapshot: &Path, key: &Path, work: &Path) -> PathBuf {
-    let home = work.join("dnf-home");
-    fs::create_dir_all(&home).unwrap();
-    // Debian's rpm keeps its database in the home directory; images keep it in /usr
-    fs::write(
-        home.join(".rpmmacros"),
-        format!("%_dbpath {RPMDB}\n%_build_id_links none\n%_db_backend sqlite\n"),
-    )
-    .unwrap();
-    let mut config = String::from(
-        "[main]\ngpgcheck=1\nbest=1\ninstall_weak_deps=0\nkeepcache=0\nplugins=0\nreposdir=/nonexistent\n\
-         varsdir=/nonexistent\nmodule_platform_id=platform:el9\nzchunk=0\n",
-    );
-    for repo in ["baseos", "appstream", "ose"] {
-        config += &format!(
-            "[{repo}]\nname={repo}\nbaseurl=file://{}/{repo}\ngpgkey=file://{}\n",
-            snapshot.display(),
-            key.display()
-        );
+/// dnf on a rootfs, with nothing of the host's configuration.
+pub struct Dnf {
+    /// The rootfs.
+    pub root: PathBuf,
+    home: PathBuf,
+    work: PathBuf,
+}
+
+impl Dnf {
+    /// dnf on `WORK/dnf-root`.
+    pub fn new(work: &Path) -> Self {
+        let home = work.join("dnf-home");
+        fs::create_dir_all(&home).unwrap();
+        // Debian's rpm keeps its database in the home directory; images keep it in /usr
+        fs::write(
+            home.join(".rpmmacros"),
+            format!("%_dbpath {RPMDB}\n%_build_id_links none\n%_db_backend sqlite\n"),
+        )
+        .unwrap();
+        Self { root: work.join("dnf-root"), home, work: work.to_owned() }
     }
-    fs::write(work.join("dnf.conf"), config).unwrap();
-    let root = work.join("dnf-root");
-    for layer in ["bootc", "coreos", "node"] {
-        let specs = fs::read_to_string(snapshot.join(format!("layers/{layer}.packages"))).unwrap();
+
+    /// Runs dnf on the repositories of a snapshot; `snapshot` and `key` are as `benches/snapshot-stream.sh`
+    /// takes them.
+    pub fn run<'a>(&self, snapshot: &Path, key: &Path, args: impl IntoIterator<Item = &'a str>) {
+        let mut config = String::from(
+            "[main]\ngpgcheck=1\nbest=1\ninstall_weak_deps=0\nkeepcache=0\nplugins=0\n\
+             reposdir=/nonexistent\nvarsdir=/nonexistent\nmodule_platform_id=platform:el9\nzchunk=0\n",
+        );
+        for repo in ["baseos", "appstream", "ose"] {
+            config += &format!(
+                "[{repo}]\nname={repo}\nbaseurl=file://{}/{repo}\ngpgkey=file://{}\n",
+                snapshot.display(),
+                key.display()
+            );
+        }
+        let file = self.work.join("dnf.conf");
+        fs::write(&file, config).unwrap();
         // with /proc and /dev, as container builds run dnf: some scriptlets give up without them
         let output = Command::new("unshare")
             .args(["--mount", "--pid", "--fork"])
             .args(["sh", "-ec", MOUNT_API, "sh"])
-            .arg(&root)
+            .arg(&self.root)
             .args(["dnf", "-q", "-y", "--noplugins", "--releasever=9", "-c"])
-            .arg(work.join("dnf.conf"))
+            .arg(&file)
             .arg("--installroot")
-            .arg(&root)
-            .arg("install")
-            .args(specs.lines())
-            .env("HOME", &home)
+            .arg(&self.root)
+            .args(args)
+            .env("HOME", &self.home)
             .env("LANG", "C.UTF-8")
             .output()
             .unwrap();
         assert!(output.status.success(), "dnf: {}", String::from_utf8_lossy(&output.stderr));
     }
-    root
+
+    /// Installs the layers of a snapshot, one on top of the other.
+    pub fn install_layers(&self, snapshot: &Path, key: &Path) {
+        for layer in ["bootc", "coreos", "node"] {
+            let specs = fs::read_to_string(snapshot.join(format!("layers/{layer}.packages"))).unwrap();
+            self.run(snapshot, key, ["install"].into_iter().chain(specs.lines()));
+        }
+    }
 }
