@@ -47,7 +47,9 @@ pub(super) fn unpack(
 ) -> Result<bool> {
     let promised = promised_digest(header)?;
     let kept = match (store, &promised) {
-        (Some(store), Some((SHA256, hex))) => Some(Kept::new(store, &Digest::from_hex(hex)?)),
+        (Some(store), Some((SHA256, hex))) if !files.is_empty() => {
+            Some(Kept::new(store, &Digest::from_hex(hex)?))
+        }
         _ => None,
     };
     if let Some(kept) = &kept
@@ -178,6 +180,7 @@ struct Archive<R> {
     reader: R,
     /// Bytes read, which paddings are counted from.
     offset: u64,
+    buffer: Vec<u8>,
 }
 
 impl<R: Read> Archive<R> {
@@ -245,14 +248,14 @@ impl<R: Read> Archive<R> {
 
     /// Gives the next `size` bytes to `sink`, piece by piece.
     fn copy(&mut self, size: u64, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut buffer = vec![0; BUFFER.min(size as usize)];
         let mut left = size;
         while left > 0 {
-            let piece = &mut buffer[..(BUFFER as u64).min(left) as usize];
-            self.read_exact(piece)?;
+            let piece = &mut self.buffer[..(BUFFER as u64).min(left) as usize];
+            self.reader.read_exact(piece).context("reading the cpio archive")?;
             sink(piece)?;
             left -= piece.len() as u64;
         }
+        self.offset += size;
         Ok(())
     }
 }
@@ -289,7 +292,7 @@ impl<'a> Unpacker<'a> {
         if self.files.is_empty() {
             return Ok(());
         }
-        let mut archive = Archive { reader, offset: 0 };
+        let mut archive = Archive { reader, offset: 0, buffer: vec![0; BUFFER] };
         while let Some(member) = archive.next()? {
             let (index, size) = self.identify(member)?;
             let file = &self.files[index];
@@ -349,9 +352,9 @@ impl<'a> Unpacker<'a> {
         if kind != FileType::RegularFile || has(file, FileFlags::GHOST) || is_bare_link {
             return archive.copy(size, |_| Ok(()));
         }
-        if self.staged(set[0])? {
+        if set.len() > 1 && self.staged(set[0])? {
             // every name of an empty file's set looks like the one with the data
-            ensure!(size == 0 && set.len() > 1, "the hard link set has data twice");
+            ensure!(size == 0, "the hard link set has data twice");
             return Ok(());
         }
         self.regular(archive, index)?;
@@ -401,7 +404,8 @@ impl<'a> Unpacker<'a> {
         match file_type(file.mode) {
             FileType::Directory => return Ok(()),
             FileType::RegularFile => {
-                ensure!(self.staged(index)?, "no name of its hard link set has the data");
+                let has_data = self.set_of(index).len() == 1 || self.staged(index)?;
+                ensure!(has_data, "no name of its hard link set has the data");
                 return Ok(());
             }
             FileType::Symlink => {
