@@ -69,6 +69,11 @@ check:
 bench *ARGS: program
     benches/against-dnf.sh {{ARGS}}
 
+# Measure the installation of packages alone against dnf and rpm (docs/benchmarks.md)
+bench-install *ARGS: program
+    cargo build --release --example install
+    benches/install.sh {{ARGS}}
+
 # Build the program
 program:
     cargo build --release
