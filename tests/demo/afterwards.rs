@@ -14,7 +14,7 @@ use strata::progress::Silent;
 use strata::rpmdb::Rpmdb;
 use strata::sandbox::Sandbox;
 
-use crate::parity;
+use crate::parity::{self, Trees};
 use crate::world::{World, repositories, run, scratch};
 
 const RPMDB: &str = "/usr/lib/sysimage/rpm";
@@ -59,7 +59,8 @@ impl Twins {
     fn assert_same(&self) {
         let (ours, theirs) = (&self.ours, &self.theirs);
         assert_eq!(parity::packages(ours), parity::packages(theirs));
-        let differences = parity::differences(&parity::tree(ours), &parity::tree(theirs));
+        let [ours_tree, theirs_tree] = [ours, theirs].map(|root| parity::tree(root, Trees::Transactions));
+        let differences = parity::differences(&ours_tree, &theirs_tree);
         assert!(differences.is_empty(), "{}", differences.join("\n"));
         // with --justdb rpm does not note which documentation is left out
         let findings = |root: &Path| {
@@ -148,6 +149,7 @@ fn strata_upgrades(root: &Path, name: &str) {
         docs: true,
         langs: None,
         arch: Arch::host().unwrap(),
+        store: None,
     };
     let mut macros = Macros::default();
     macros.define("_dbpath", RPMDB);
