@@ -7,6 +7,7 @@
 mod blob;
 mod files;
 mod install;
+mod query;
 mod scripts;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use rpm::IndexTag as Tag;
 
 use self::blob::{Blob, Sizes};
 pub use self::install::set_file_states;
+pub use self::query::query_format;
 use super::{Comparison, Dependency, Evr, Nevra};
 use crate::repo::RepoPackage;
 
