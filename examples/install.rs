@@ -80,12 +80,10 @@ fn main() -> Result<ExitCode> {
     let started = Instant::now();
     let report = install::run(&transaction, &runner, &Warnings)?;
     println!(
-        "{} packages installed ({} decompressed before), {} erased, {} scripts in {:.1} of {:.1} s",
+        "{} packages installed ({} decompressed before), {} erased in {:.1} s",
         report.installed.len(),
         report.kept,
         report.erased.len(),
-        report.scripts.len(),
-        report.scripts.iter().map(|script| script.duration.as_secs_f64()).sum::<f64>(),
         started.elapsed().as_secs_f64()
     );
     Ok(ExitCode::SUCCESS)
