@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use crate::ledger::Ledger;
 use crate::rootfs::Rootfs;
 
 const PASSWD: &str = "/etc/passwd";
@@ -49,9 +50,16 @@ pub struct Accounts {
     pub users: BTreeMap<String, User>,
     /// Groups.
     pub groups: BTreeMap<String, Group>,
+    /// Ids that are kept for accounts, whether the rootfs has these or not.
+    pub kept: Ledger,
 }
 
 impl Accounts {
+    /// Reads the accounts of a rootfs, to which others may be added with the ids that `ledger` keeps.
+    pub fn read_keeping(rootfs: &Rootfs, ledger: &Ledger) -> Result<Self> {
+        Ok(Self { kept: ledger.clone(), ..Self::read(rootfs)? })
+    }
+
     /// Reads the accounts of a rootfs; it may have none.
     pub fn read(rootfs: &Rootfs) -> Result<Self> {
         let mut accounts = Self::default();
@@ -99,21 +107,50 @@ impl Accounts {
         })
     }
 
-    /// The user that has an id, if any.
+    /// The user that has an id, or for whom it is kept.
     pub fn user_of(&self, uid: u32) -> Option<&str> {
-        self.users.iter().find(|(_, user)| user.ids.uid == uid).map(|(name, _)| name.as_str())
+        let has = self.users.iter().find(|(_, user)| user.ids.uid == uid).map(|(name, _)| name.as_str());
+        has.or_else(|| self.kept.user_of(uid))
     }
 
-    /// The group that has an id, if any.
+    /// The group that has an id, or for which it is kept.
     pub fn group_of(&self, gid: u32) -> Option<&str> {
-        self.groups.iter().find(|(_, group)| group.gid == gid).map(|(name, _)| name.as_str())
+        let has = self.groups.iter().find(|(_, group)| group.gid == gid).map(|(name, _)| name.as_str());
+        has.or_else(|| self.kept.group_of(gid))
     }
 
-    /// The highest id below 1000 that neither a user nor a group has: what `useradd --system` and
+    /// Whether the user `name` may have an id: it is nobody else's.
+    pub fn may_have_uid(&self, name: &str, uid: u32) -> bool {
+        self.user_of(uid).is_none_or(|user| user == name)
+    }
+
+    /// Whether the group `name` may have an id: it is no other's.
+    pub fn may_have_gid(&self, name: &str, gid: u32) -> bool {
+        self.group_of(gid).is_none_or(|group| group == name)
+    }
+
+    /// The id that is kept for a user, unless another has it all the same.
+    pub fn kept_uid(&self, name: &str) -> Option<u32> {
+        let kept = self.kept.users.get(name)?.uid;
+        self.may_have_uid(name, kept).then_some(kept)
+    }
+
+    /// The id that is kept for a group, unless another has it all the same.
+    pub fn kept_gid(&self, name: &str) -> Option<u32> {
+        let kept = *self.kept.groups.get(name)?;
+        self.may_have_gid(name, kept).then_some(kept)
+    }
+
+    /// The ids below 1000 that neither a user nor a group has, the highest first: what `useradd --system` and
     /// systemd-sysusers take (shadow: `SYS_UID_MAX`).
+    pub fn free_ids(&self) -> impl Iterator<Item = u32> {
+        let ids = (201..1000).rev();
+        ids.filter(|id| self.user_of(*id).is_none() && self.group_of(*id).is_none())
+    }
+
+    /// The first of [`Self::free_ids`].
     pub fn free_id(&self) -> Result<u32> {
-        let free = |id: &u32| self.user_of(*id).is_none() && self.group_of(*id).is_none();
-        (201..1000).rev().find(free).context("all system ids from 201 to 999 are taken")
+        self.free_ids().next().context("all system ids from 201 to 999 are taken")
     }
 
     /// Adds a user, to the rootfs too.

@@ -14,12 +14,14 @@
 //!   "removed":     [{"name": "old", "arch": "x86_64", "evr": "2:1.0-1.el9", "layer": null}],
 //!   "upgraded":    [{"name": "cri-o", "arch": "x86_64", "from": "1.32.0-1.el9", "to": "1.32.1-1.el9", "layer": "node"}],
 //!   "downgraded":  [],
-//!   "fast-tracks": [{"name": "runc", "arch": "x86_64", "evr": "1.2-2.el9", "replaces": "1.1-1.el9", "layer": "node"}]
+//!   "fast-tracks": [{"name": "runc", "arch": "x86_64", "evr": "1.2-2.el9", "replaces": "1.1-1.el9", "layer": "node"}],
+//!   "ids":         [{"kind": "user", "name": "chrony", "from": null, "to": {"uid": 996, "gid": 996}}]
 //! }
 //! ```
 //!
 //! `layer` is where the package is after the change (before it, if removed), null when the source doesn't tell.
-//! `fast-tracks` are all packages of the new set that replace a lower layer's, changed or not.
+//! `fast-tracks` are all packages of the new set that replace a lower layer's, changed or not. `ids` are those that
+//! lockfiles keep; `from` is null for a new account, `to` for one that is gone.
 
 pub mod image;
 pub mod source;
@@ -28,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::ledger;
 use crate::package::{Evr, Nevra};
 use crate::pkglist::PackageSet;
 
@@ -45,6 +48,8 @@ pub struct Diff {
     pub downgraded: Vec<Change>,
     /// Packages of the new set that a layer put in the place of a lower layer's.
     pub fast_tracks: Vec<FastTrack>,
+    /// Accounts whose ids the ledgers of the two do not have the same; nothing but lockfiles has one.
+    pub ids: Vec<ledger::Change>,
 }
 
 /// A package that is in one set only.
@@ -97,6 +102,7 @@ impl Diff {
             && self.removed.is_empty()
             && self.upgraded.is_empty()
             && self.downgraded.is_empty()
+            && self.ids.is_empty()
     }
 }
 

@@ -32,6 +32,7 @@ pub mod error;
 pub mod fetch;
 pub mod image;
 pub mod install;
+pub mod ledger;
 pub mod lock;
 pub mod manifest;
 pub mod origins;

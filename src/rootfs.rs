@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use globset::GlobBuilder;
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 use rustix::io::Errno;
+
+use crate::install::caps::XATTR;
 
 /// A rootfs directory. Paths given to its methods are absolute inside it; symbolic links on the way are
 /// resolved inside it too (openat2(2) `RESOLVE_IN_ROOT`), as chroot would.
@@ -23,6 +25,9 @@ pub struct Rootfs {
 
 /// The biggest file that [`Rootfs::read`] takes, in bytes.
 const MAX_READ: u64 = 64 << 20;
+
+/// Bytes of the longest `security.capability`: revision 3 (linux/capability.h `vfs_ns_cap_data`).
+const MAX_CAPABILITIES: usize = 24;
 
 /// What [`Rootfs::lstat`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,6 +248,26 @@ impl Rootfs {
                 .with_context(context)?;
         }
         Ok(())
+    }
+
+    /// Gives a file another owner; mode and capabilities, which chown clears, stay. The last component is not
+    /// followed.
+    pub fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<()> {
+        let context = || format!("giving {path} in the rootfs to {uid}:{gid}");
+        let stat = self.lstat(path)?.with_context(context)?;
+        let file = if stat.file_type() == FileType::RegularFile { self.open_file(path)? } else { None };
+        let mut capabilities = [0; MAX_CAPABILITIES];
+        let length = match file.as_ref().map(|file| fs::fgetxattr(file, XATTR, &mut capabilities)) {
+            None | Some(Err(Errno::NODATA | Errno::OPNOTSUPP)) => 0,
+            Some(length) => length.with_context(context)?,
+        };
+        self.set_owner_mode(path, uid, gid, stat.mode)?;
+        match file.filter(|_| length > 0) {
+            Some(file) => {
+                fs::fsetxattr(file, XATTR, &capabilities[..length], XattrFlags::empty()).with_context(context)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Names in a directory, sorted; none if it does not exist.

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::accounts::{Accounts, Ids, User};
+use crate::ledger::Ledger;
 use crate::rootfs::Rootfs;
 
 /// Shell of a user whose entry names none.
@@ -175,9 +176,9 @@ fn unescape(chars: &mut impl Iterator<Item = char>) -> Option<char> {
 /// Makes what the entries name and the rootfs does not have: groups, then users, then memberships.
 ///
 /// Ids are chosen as systemd-sysusers does: the one wanted, that of the file named, that of the user or group
-/// of the same name, the highest free system id.
-pub fn apply(rootfs: &Rootfs, entries: &[Entry]) -> Result<()> {
-    let mut accounts = Accounts::read(rootfs)?;
+/// of the same name, the highest free system id. An id that `ledger` keeps goes before them all.
+pub fn apply(rootfs: &Rootfs, entries: &[Entry], ledger: &Ledger) -> Result<()> {
+    let mut accounts = Accounts::read_keeping(rootfs, ledger)?;
     let members = entries.iter().filter_map(|entry| match entry {
         Entry::Member { user, group } => Some((user, group)),
         _ => None,
@@ -223,7 +224,7 @@ fn make_group(rootfs: &Rootfs, accounts: &mut Accounts, name: &str, id: &Id, own
     if let Some(group) = accounts.groups.get(name) {
         return Ok(group.gid);
     }
-    let free = |gid: &u32| accounts.group_of(*gid).is_none();
+    let free = |gid: &u32| accounts.may_have_gid(name, *gid);
     let unused = |gid: &u32| free(gid) && accounts.user_of(*gid).is_none();
     let wanted = match id {
         Id::Number(gid) if !own => Some(*gid).filter(free),
@@ -231,7 +232,7 @@ fn make_group(rootfs: &Rootfs, accounts: &mut Accounts, name: &str, id: &Id, own
         Id::OwnerOf(path) => rootfs.lstat(path)?.map(|stat| stat.gid).filter(|gid| *gid > 0).filter(unused),
         Id::Any => None,
     };
-    let gid = wanted.map_or_else(|| accounts.free_id(), Ok)?;
+    let gid = accounts.kept_gid(name).or(wanted).map_or_else(|| accounts.free_id(), Ok)?;
     accounts.add_group(rootfs, name, gid)?;
     Ok(gid)
 }
@@ -249,15 +250,16 @@ fn make_user(rootfs: &Rootfs, accounts: &mut Accounts, entry: &Entry) -> Result<
     if accounts.users.contains_key(name) {
         return Ok(());
     }
-    let free = |uid: &u32| accounts.user_of(*uid).is_none();
-    let unused = |uid: &u32| free(uid) && accounts.group_of(*uid).is_none_or(|group| group == name);
+    let free = |uid: &u32| accounts.may_have_uid(name, *uid);
+    let unused = |uid: &u32| free(uid) && accounts.may_have_gid(name, *uid);
     let wanted = match id {
         Id::Number(uid) if *group == Primary::Own => Some(*uid).filter(unused),
         Id::Number(uid) => Some(*uid).filter(free),
         Id::OwnerOf(path) => rootfs.lstat(path)?.map(|stat| stat.uid).filter(|uid| *uid > 0).filter(unused),
         Id::Any => None,
     };
-    let uid = wanted.or(Some(gid).filter(unused)).map_or_else(|| accounts.free_id(), Ok)?;
+    let like_group = Some(gid).filter(unused);
+    let uid = accounts.kept_uid(name).or(wanted).or(like_group).map_or_else(|| accounts.free_id(), Ok)?;
     let or = |text: &Option<String>, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
     let user = User {
         ids: Ids { uid, gid },

@@ -56,6 +56,8 @@ pub fn digest(
         "overlays": overlay_digests(&layer.config)?,
         "packages": packages,
         "newest-revision": newest,
+        "users": lock.users,
+        "groups": lock.groups,
         "given": given,
     });
     Ok(Digest::of(serde_json::to_vec(&inputs)?))

@@ -2,14 +2,17 @@
 //!
 //! A layer whose inputs digest an image of the store carries is that image. Another is made: its packages
 //! are installed on the extracted files of the layers below, configured, stamped, cleaned, and what that
-//! changed becomes the image's own blobs.
+//! changed becomes the image's own blobs. The ids of the accounts it made go into its lockfile, and the inputs
+//! digest is that of the lockfile then: whether the build found them there or not, the image is the same.
 
 mod debug;
 mod files;
+mod ids;
 pub mod inputs;
 mod journal;
 pub mod labels;
 mod recorder;
+mod renumber;
 pub mod rules;
 mod tree;
 mod witness;
@@ -45,6 +48,7 @@ use crate::image::reference::Reference;
 use crate::install::macros::Macros;
 use crate::install::script::Runner;
 use crate::install::{self, Transaction};
+use crate::ledger::{self, Ledger};
 use crate::lock::{self, LockedPackage, Lockfile};
 use crate::origins::{self, Origins};
 use crate::package::Nevra;
@@ -75,6 +79,8 @@ pub struct Request<'a> {
     pub version: Option<Version>,
     /// Source revision of the manifests, for a label.
     pub revision: Option<String>,
+    /// Refuse to add ids to lockfiles.
+    pub locked: bool,
     /// Leave the rootfs of a layer that fails.
     pub keep_failed: bool,
     /// The command that debugs a layer of this request, whose name it lacks.
@@ -110,6 +116,8 @@ pub struct Built {
     pub repairs: Vec<Repair>,
     /// The scripts that ran, in their order; empty when the image was there before.
     pub scripts: Vec<ScriptRun>,
+    /// Accounts whose ids were added to the lockfile.
+    pub ids: Vec<ledger::Change>,
 }
 
 impl Built {
@@ -179,6 +187,9 @@ struct Job<'a> {
     /// Lockfiles of the layer and those below, bottom first.
     locks: Vec<Lockfile>,
     packages: PackageSet,
+    /// The ids that the lockfiles keep.
+    kept: Ledger,
+    given: Given,
     inputs: Digest,
     version: Version,
     /// Newest repository revision of all the lockfiles: the time of everything the build makes, UTC seconds.
@@ -189,6 +200,11 @@ impl Job<'_> {
     fn lock(&self) -> &Lockfile {
         // a job has its own lockfile at least
         &self.locks[self.locks.len() - 1]
+    }
+
+    fn lock_mut(&mut self) -> &mut Lockfile {
+        let own = self.locks.len() - 1;
+        &mut self.locks[own]
     }
 
     /// How many layers are below.
@@ -207,7 +223,7 @@ impl<'a> Build<'a> {
     /// layers below.
     fn wanted(&self, progress: &dyn Progress) -> Result<Vec<&'a Layer>> {
         let layers = wanted(self.request, progress)?;
-        layers.iter().try_for_each(|layer| self.locks(layer).map(drop))?;
+        layers.iter().try_for_each(|layer| lock::ledger(&self.locks(layer)?).map(drop))?;
         Ok(layers)
     }
 
@@ -226,22 +242,22 @@ impl<'a> Build<'a> {
         if let Some(reference) = self.request.bases.get(&layer.name) {
             return self.given(layer, reference).with_context(|| format!("using {reference}"));
         }
-        let job = self.job(layer)?;
+        let mut job = self.job(layer)?;
         let found = self.find(&job)?;
-        let reused = found.is_some();
-        tracing::info!(layer = layer.name, inputs = %job.inputs, reused, "looked for an image of these inputs");
-        let (image, Made { repairs, scripts, kept }) = match found {
-            Some(image) => (image, Made::default()),
-            None => self.make(&job, progress)?,
+        tracing::info!(layer = layer.name, inputs = %job.inputs, found = found.is_some(), "looked for an image");
+        let Product { image, reused, made, ids } = match found {
+            Some(image) => Product { image, reused: true, made: Made::default(), ids: Vec::new() },
+            None => self.make(&mut job, progress)?,
         };
         self.name(layer, &image, job.version)?;
         let below = job.below.map_or(0, |step| step.image.manifest.layers().len());
         let built = Built {
             reference: format!("{}:{}", self.reference(layer), job.version),
             reused,
-            repairs,
-            scripts,
-            kept,
+            repairs: made.repairs,
+            scripts: made.scripts,
+            kept: made.kept,
+            ids,
             ..self.built(layer, &image, below, job.version, job.packages.len())
         };
         let Job { inputs: key, version, locks, .. } = job;
@@ -286,6 +302,7 @@ impl<'a> Build<'a> {
             repairs: Vec::new(),
             scripts: Vec::new(),
             kept: 0,
+            ids: Vec::new(),
         }
     }
 
@@ -344,11 +361,12 @@ impl<'a> Build<'a> {
         };
         let inputs = inputs::digest(plan, layer, &lock, &given, self.request.manifests)?;
         locks.push(lock);
+        let kept = lock::ledger(&locks)?;
         let packages = PackageSet::of_lockfiles(&locks)?;
         let revisions = locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision);
         let epoch = revisions.max().unwrap_or(0);
         let version = self.version(layer, below, epoch, &inputs)?;
-        Ok(Job { layer, below, locks, packages, inputs, version, epoch })
+        Ok(Job { layer, below, locks, packages, kept, given, inputs, version, epoch })
     }
 
     /// The version of a layer: asked for, or inherited, or that of its date with a counter that no other image
@@ -393,7 +411,7 @@ impl<'a> Build<'a> {
     }
 
     /// Makes the image of a layer.
-    fn make(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<(Image, Made)> {
+    fn make(&self, job: &mut Job<'_>, progress: &dyn Progress) -> Result<Product> {
         let mut tree = self.work_tree(job, progress)?;
         let recorder = Recorder::new(sandbox(job, &tree), None)?;
         let composed = match self.compose(job, &tree, &recorder, progress) {
@@ -401,9 +419,25 @@ impl<'a> Build<'a> {
             Err(error) => return Err(self.failed(job, tree, recorder.failed(), error)),
         };
         tree.unmount()?;
-        let image = self.pack(job, &tree, &composed, progress)?;
-        tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
-        Ok((image, composed.made))
+        let ids = self.complete_ids(job, &composed.ids)?;
+        // a lockfile that lost its ids gives the image it gave before
+        let found = if ids.is_empty() { None } else { self.find(job)? };
+        let reused = found.is_some();
+        let image = match found {
+            Some(image) => {
+                job.version = self.version(job.layer, job.below, job.epoch, &job.inputs)?;
+                image
+            }
+            None => {
+                let image = self.pack(job, &tree, &composed, progress)?;
+                tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
+                image
+            }
+        };
+        if !ids.is_empty() {
+            self.write_ids(job, &ids, progress)?;
+        }
+        Ok(Product { image, reused, made: composed.made, ids })
     }
 
     /// An empty tree on those of the layers below; the packages for it are in the store.
@@ -489,13 +523,16 @@ impl<'a> Build<'a> {
         if job.below.is_none() {
             rules::prepare(&rootfs, plan.stream.opt_usrlocal)?;
         }
-        let witness = Witness::new(&runner, &rootfs);
+        let ledger = self.ledger(job)?;
+        let witness = Witness::new(&runner, &rootfs, tree.own(), &ledger);
+        self.check_ids(job, &rootfs, &|_| "a layer below".to_owned())?;
         let kept = install::run(&transaction, &witness, progress)?.kept;
-        let made = witness.made();
-
         let files = self.files(job, &rootfs)?;
+        self.check_ids(job, &rootfs, &|account| witness.maker(account, &files))?;
         recorder.skip()?;
-        configure::apply(&rootfs, job.layer, job.depth(), recorder, progress)?;
+        witness
+            .watch(None, || configure::apply(&rootfs, job.layer, job.depth(), &ledger, recorder, progress))?;
+        self.check_ids(job, &rootfs, &|account| witness.maker(account, &files))?;
         let os_name = self.stamp(job, &rootfs)?;
         let (layer, rpmdb) = (job.layer.name.as_str(), plan.stream.rpmdb.as_str());
         let bootable = labels::is_bootable(job.layer);
@@ -505,7 +542,7 @@ impl<'a> Build<'a> {
             bootable,
             rpmdb,
             files: &files,
-            made: &made,
+            made: &witness.made(),
         })?;
         for repair in repairs.iter().filter(|repair| repair.is_loss()) {
             progress.warn(&repair.to_string());
@@ -514,7 +551,7 @@ impl<'a> Build<'a> {
         let pkglist = job.packages.to_json(&self.origins(&rootfs, &files, &authors)?);
         rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
         let made = Made { repairs, scripts, kept };
-        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), made })
+        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), made, ids: witness.ids()? })
     }
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
@@ -624,12 +661,23 @@ fn sandbox(job: &Job<'_>, tree: &WorkTree) -> Sandbox {
     Sandbox { rootfs: tree.root(), epoch: job.epoch }
 }
 
+/// What making a layer gives.
+struct Product {
+    image: Image,
+    reused: bool,
+    made: Made,
+    /// Accounts whose ids were added to the lockfile.
+    ids: Vec<ledger::Change>,
+}
+
 /// What composing a rootfs leaves for packing it.
 struct Composed {
     files: Files,
     os_name: String,
     pkglist: Digest,
     made: Made,
+    /// The ids of the accounts it made.
+    ids: Ledger,
 }
 
 /// What there is to tell of a layer's making.

@@ -17,6 +17,9 @@ use crate::stamp::Version;
 use crate::store::Store;
 
 /// Build the images of a stream's layers, and of what they stand on
+///
+/// The ids of users and groups that a layer makes are added to its lockfile: commit them. Later builds, of this
+/// layer and of those above, give the same accounts the same ids, and no other account any of them.
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests
@@ -29,6 +32,9 @@ pub struct Args {
     /// STREAM/LAYER
     #[arg(long, value_name = "oci:DIR[:NAME]", value_parser = output)]
     output: Option<Output>,
+    /// Refuse to add the ids of new users and groups to lockfiles: a layer that makes any fails
+    #[arg(long)]
+    locked: bool,
     /// Keep the rootfs of a layer that fails, and say where it is
     #[arg(long)]
     keep_failed: bool,
@@ -81,6 +87,7 @@ impl Inputs {
             bases,
             version: self.version,
             revision: self.revision.clone(),
+            locked: false,
             keep_failed: false,
             debug: self.debug_command(global, &plan.stream.name),
             executable: std::env::current_exe().context("finding strata's own executable")?,
@@ -150,6 +157,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let progress = global.progress();
     let bases = args.inputs.bases();
     let request = build::Request {
+        locked: args.locked,
         keep_failed: args.keep_failed,
         ..args.inputs.request(global, &plan, &args.layers, &bases)?
     };

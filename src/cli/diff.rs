@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::{Answer, Format, Global};
 use crate::diff::source::{Source, pair};
 use crate::diff::{self, Change, Diff, FastTrack, Package};
+use crate::ledger;
 
-/// Show which packages differ between two images, rpmdbs or lockfiles
+/// Show which packages differ between two images, rpmdbs or lockfiles; of lockfiles also the ids of accounts
 #[derive(clap::Args)]
 pub struct Args {
     /// The old side: a lockfile (*.toml), an rpmdb, a meta.json, the directory of an unpacked image, or
@@ -34,7 +35,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
             .progress()
             .warn("only the lockfiles' own layers are compared: the layers below are not beside them");
     }
-    let diff = diff::diff(&sets.from, &sets.to);
+    let diff = Diff { ids: sets.ids, ..diff::diff(&sets.from, &sets.to) };
     match global.format {
         Format::Text => super::print(&text(&diff))?,
         Format::Json => super::print_json(&Report { from: &args.from, to: &args.to, diff: &diff })?,
@@ -44,7 +45,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// A group of the report: its title, and rows of package, versions and layer.
+/// A group of the report: its title, and rows of package or account, versions or ids, and layer.
 struct Group {
     title: &'static str,
     rows: Vec<[String; 3]>,
@@ -58,12 +59,21 @@ fn groups(diff: &Diff) -> Vec<Group> {
     let change = |c: &Change| row(&c.name, &c.arch, format!("{} → {}", c.from, c.to), &c.layer);
     let fast_track =
         |f: &FastTrack| row(&f.name, &f.arch, format!("{} instead of {}", f.evr, f.replaces), &f.layer);
+    let id = |change: &ledger::Change| {
+        let ids = match (change.from, change.to) {
+            (Some(from), Some(to)) => format!("{from} → {to}"),
+            (None, Some(ids)) => format!("{ids}, new"),
+            (ids, None) => format!("{}, gone", ids.map(|ids| ids.to_string()).unwrap_or_default()),
+        };
+        [change.account.to_string(), ids, String::new()]
+    };
     let groups = [
         Group { title: "Upgraded", rows: diff.upgraded.iter().map(change).collect() },
         Group { title: "Downgraded", rows: diff.downgraded.iter().map(change).collect() },
         Group { title: "Added", rows: diff.added.iter().map(package).collect() },
         Group { title: "Removed", rows: diff.removed.iter().map(package).collect() },
         Group { title: "Fast-tracked", rows: diff.fast_tracks.iter().map(fast_track).collect() },
+        Group { title: "Ids", rows: diff.ids.iter().map(id).collect() },
     ];
     groups.into_iter().filter(|group| !group.rows.is_empty()).collect()
 }
@@ -77,6 +87,7 @@ fn summary(diff: &Diff) -> String {
         (diff.downgraded.len(), "downgraded"),
         (diff.added.len(), "added"),
         (diff.removed.len(), "removed"),
+        (diff.ids.len(), "ids changed"),
     ];
     let parts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
     parts.collect::<Vec<_>>().join(", ")

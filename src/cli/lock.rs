@@ -14,7 +14,8 @@ use crate::package::Arch;
 /// Solve the packages of a stream's layers and write their lockfiles
 ///
 /// A lock is kept as long as the manifest and the layers below ask for nothing else. An update rewrites it only
-/// if a package changes, not because a repository was published again.
+/// if a package changes, not because a repository was published again. The ids of users and groups that builds
+/// wrote into it are kept, whatever else changes.
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests

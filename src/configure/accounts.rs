@@ -7,20 +7,22 @@ use anyhow::{Context, Result, bail};
 
 use super::{Applying, SYSUSERS};
 use crate::accounts::{self, Accounts, Ids};
+use crate::ledger::Ledger;
 use crate::plan::{Configuration, Group, Layer, Origin, User};
 use crate::rootfs::Rootfs;
 use crate::sysusers::{self, Entry};
 
-/// Makes the groups and users of `layer`, those of its sysusers.d lines included.
-pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, at: &Applying) -> Result<()> {
+/// Makes the groups and users of `layer`, those of its sysusers.d lines included, with the ids that `ledger` keeps for
+/// them.
+pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, ledger: &Ledger, at: &Applying) -> Result<()> {
     let mut sysusers = String::new();
     for group in &layer.config.groups {
-        let line = add_group(rootfs, &group.value)
+        let line = add_group(rootfs, &group.value, ledger)
             .with_context(|| format!("adding the group `{}` of {}", group.value.name, group.origin))?;
         sysusers.push_str(&line);
     }
     for user in &layer.config.users {
-        let line = add_user(rootfs, &user.value)
+        let line = add_user(rootfs, &user.value, ledger)
             .with_context(|| format!("adding the user `{}` of {}", user.value.name, user.origin))?;
         sysusers.push_str(&line);
     }
@@ -30,7 +32,7 @@ pub(super) fn apply(rootfs: &Rootfs, layer: &Layer, at: &Applying) -> Result<()>
         sysusers.push_str(&line.value);
         sysusers.push('\n');
     }
-    sysusers::apply(rootfs, &entries).context("making the accounts of sysusers lines")?;
+    sysusers::apply(rootfs, &entries, ledger).context("making the accounts of sysusers lines")?;
     let Some(first) = first(&layer.config) else { return Ok(()) };
     rootfs.write(&format!("/usr/lib/sysusers.d/{}.conf", layer.name), sysusers.as_bytes(), 0o644)?;
     at.acted(SYSUSERS, first)
@@ -44,15 +46,22 @@ pub(super) fn first(config: &Configuration) -> Option<&Origin> {
 }
 
 /// Adds a group, or members to one that is there; gives its sysusers.d lines.
-fn add_group(rootfs: &Rootfs, Group { name, gid: wanted, members }: &Group) -> Result<String> {
-    let mut accounts = Accounts::read(rootfs)?;
+fn add_group(rootfs: &Rootfs, group: &Group, ledger: &Ledger) -> Result<String> {
+    let mut accounts = Accounts::read_keeping(rootfs, ledger)?;
+    let Group { name, gid: wanted, members } = group;
     let gid = match (accounts.groups.get(name), *wanted) {
         (Some(found), Some(wanted)) if wanted != found.gid => {
             bail!("the rootfs has it with gid {}, the manifest wants {wanted}", found.gid)
         }
         (Some(found), _) => found.gid,
         (None, wanted) => {
-            let gid = wanted.map_or_else(|| accounts.free_id(), |gid| unused_gid(&accounts, gid))?;
+            let gid = match (wanted, accounts.kept_gid(name)) {
+                (Some(wanted), Some(kept)) if wanted != kept => {
+                    bail!("the lockfile keeps the gid {kept} for it, the manifest wants {wanted}")
+                }
+                (wanted, kept) => kept.or(wanted),
+            };
+            let gid = gid.map_or_else(|| accounts.free_id(), |gid| unused_gid(&accounts, name, gid))?;
             accounts.add_group(rootfs, name, gid)?;
             gid
         }
@@ -63,8 +72,8 @@ fn add_group(rootfs: &Rootfs, Group { name, gid: wanted, members }: &Group) -> R
 }
 
 /// Adds a user, and a group of its name if it names none; gives its sysusers.d lines.
-fn add_user(rootfs: &Rootfs, user: &User) -> Result<String> {
-    let mut accounts = Accounts::read(rootfs)?;
+fn add_user(rootfs: &Rootfs, user: &User, ledger: &Ledger) -> Result<String> {
+    let mut accounts = Accounts::read_keeping(rootfs, ledger)?;
     let User { name, uid: wanted, comment, home, shell, .. } = user;
     if let Some(accounts::User { ids, .. }) = accounts.users.get(name) {
         if wanted.is_some_and(|wanted| wanted != ids.uid) {
@@ -76,7 +85,13 @@ fn add_user(rootfs: &Rootfs, user: &User) -> Result<String> {
         }
         return Ok(sysusers_line(user, *ids));
     }
-    let uid = wanted.map_or_else(|| accounts.free_id(), |uid| unused_uid(&accounts, uid))?;
+    let uid = match (*wanted, accounts.kept_uid(name)) {
+        (Some(wanted), Some(kept)) if wanted != kept => {
+            bail!("the lockfile keeps the uid {kept} for it, the manifest wants {wanted}")
+        }
+        (wanted, kept) => kept.or(wanted),
+    };
+    let uid = uid.map_or_else(|| accounts.free_id(), |uid| unused_uid(&accounts, name, uid))?;
     let (gid, own_group) = match &user.group {
         Some(group) => (accounts.gid(group)?, String::new()),
         None => own_group(rootfs, &mut accounts, name, uid)?,
@@ -93,7 +108,9 @@ fn own_group(rootfs: &Rootfs, accounts: &mut Accounts, name: &str, uid: u32) -> 
     let gid = match accounts.groups.get(name) {
         Some(group) => group.gid,
         None => {
-            let gid = unused_gid(accounts, uid).or_else(|_| accounts.free_id())?;
+            let kept = accounts.kept_gid(name).map(Ok);
+            let like_user = || unused_gid(accounts, name, uid).or_else(|_| accounts.free_id());
+            let gid = kept.unwrap_or_else(like_user)?;
             accounts.add_group(rootfs, name, gid)?;
             gid
         }
@@ -101,19 +118,19 @@ fn own_group(rootfs: &Rootfs, accounts: &mut Accounts, name: &str, uid: u32) -> 
     Ok((gid, format!("g {name} {gid}\n")))
 }
 
-/// `uid`, if it is nobody's.
-fn unused_uid(accounts: &Accounts, uid: u32) -> Result<u32> {
+/// `uid`, if it is nobody's but the user's that is called `name`.
+fn unused_uid(accounts: &Accounts, name: &str, uid: u32) -> Result<u32> {
     match accounts.user_of(uid) {
-        Some(other) => bail!("the uid {uid} is that of `{other}`: give another, or none"),
-        None => Ok(uid),
+        Some(other) if other != name => bail!("the uid {uid} is that of `{other}`: give another, or none"),
+        _ => Ok(uid),
     }
 }
 
-/// `gid`, if it is no group's.
-fn unused_gid(accounts: &Accounts, gid: u32) -> Result<u32> {
+/// `gid`, if it is no group's but the one's that is called `name`.
+fn unused_gid(accounts: &Accounts, name: &str, gid: u32) -> Result<u32> {
     match accounts.group_of(gid) {
-        Some(other) => bail!("the gid {gid} is that of `{other}`: give another, or none"),
-        None => Ok(gid),
+        Some(other) if other != name => bail!("the gid {gid} is that of `{other}`: give another, or none"),
+        _ => Ok(gid),
     }
 }
 
@@ -189,16 +206,17 @@ mod tests {
     fn systemd_sysusers_makes_the_same_of_the_shipped_lines() {
         let [ours, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let (rootfs, fresh) = (rootfs(ours.path()), self::rootfs(theirs.path()));
+        let none = Ledger::default();
         let mut shipped = String::new();
         for new in [group("ovs", Some(799), &[]), group("free", None, &[]), group("wheel", None, &["dhcp"])] {
-            shipped += &add_group(&rootfs, &new).unwrap();
+            shipped += &add_group(&rootfs, &new, &none).unwrap();
         }
         for new in [
             user("vswitch", Some(800), Some("ovs")),
             user("dhcp", None, None),
             user("taken", Some(801), None), // 801 is the gid of another group
         ] {
-            shipped += &add_user(&rootfs, &new).unwrap();
+            shipped += &add_user(&rootfs, &new, &none).unwrap();
         }
         fresh.write("/usr/lib/sysusers.d/node.conf", shipped.as_bytes(), 0o644).unwrap();
         run("systemd-sysusers", theirs.path(), &["--root"]);
@@ -219,12 +237,13 @@ mod tests {
     fn an_id_belongs_to_one_account() {
         let dir = tempfile::tempdir().unwrap();
         let rootfs = rootfs(dir.path());
+        let none = Ledger::default();
         let refused = [
-            (add_group(&rootfs, &group("new", Some(10), &[])), "gid 10 is that of `wheel`"),
-            (add_group(&rootfs, &group("wheel", Some(11), &[])), "gid 10, the manifest wants 11"),
-            (add_user(&rootfs, &user("toor", Some(0), None)), "uid 0 is that of `root`"),
-            (add_user(&rootfs, &user("root", Some(1), None)), "uid 0, the manifest wants 1"),
-            (add_user(&rootfs, &user("new", None, Some("nobody"))), "no group `nobody`"),
+            (add_group(&rootfs, &group("new", Some(10), &[]), &none), "gid 10 is that of `wheel`"),
+            (add_group(&rootfs, &group("wheel", Some(11), &[]), &none), "gid 10, the manifest wants 11"),
+            (add_user(&rootfs, &user("toor", Some(0), None), &none), "uid 0 is that of `root`"),
+            (add_user(&rootfs, &user("root", Some(1), None), &none), "uid 0, the manifest wants 1"),
+            (add_user(&rootfs, &user("new", None, Some("nobody")), &none), "no group `nobody`"),
         ];
         for (result, expected) in refused {
             let error = result.unwrap_err().to_string();

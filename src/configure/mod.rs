@@ -17,6 +17,7 @@ pub use overlay::{OverlayEntry, OverlayKind, overlay_entries};
 use crate::accounts::Accounts;
 use crate::actor::{Actor, Entry, Executor, Task};
 use crate::error::hinted;
+use crate::ledger::Ledger;
 use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Origin, Script, Sourced, Symlink};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
@@ -57,19 +58,21 @@ pub fn entries(config: &Configuration) -> Vec<Entry> {
     all
 }
 
-/// Applies the configuration of `layer`, which has `depth` layers below it.
+/// Applies the configuration of `layer`, which has `depth` layers below it; the accounts it declares get the ids that
+/// `ledger` keeps for them.
 #[tracing::instrument(level = "info", skip_all)]
 pub fn apply(
     rootfs: &Rootfs,
     layer: &Layer,
     depth: usize,
+    ledger: &Ledger,
     executor: &dyn Executor,
     progress: &dyn Progress,
 ) -> Result<()> {
     let config = &layer.config;
     progress.start("configuring", 0, Unit::Items);
     let at = Applying { executor };
-    accounts::apply(rootfs, layer, &at)?;
+    accounts::apply(rootfs, layer, ledger, &at)?;
     for tree in &config.overlays {
         at.entry(tree, OVERLAY, "copying the overlay", |tree| overlay::copy(rootfs, tree))?;
     }

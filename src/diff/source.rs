@@ -13,7 +13,8 @@ use super::image;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::image::reference::Reference;
-use crate::lock::{Lockfile, installed, packages_digest};
+use crate::ledger::{self, Ledger};
+use crate::lock::{self, Lockfile, installed, packages_digest};
 use crate::pkglist::PackageSet;
 use crate::rpmdb::{self, Rpmdb};
 use crate::store::Store;
@@ -78,6 +79,15 @@ impl Source {
         }
     }
 
+    /// The ids that a lockfile keeps, with those of the layers below unless its own are all that is wanted.
+    fn ledger(&self, own_only: bool) -> Result<Option<Ledger>> {
+        let Self::Lockfile(path) = self else { return Ok(None) };
+        match chain(path)?.filter(|_| !own_only) {
+            Some(chain) => lock::ledger(&chain).map(Some),
+            None => Ok(Some(read_lockfile(path)?.ledger())),
+        }
+    }
+
     /// The packages of a lockfile's own layer.
     fn own_packages(&self) -> Result<PackageSet> {
         match self {
@@ -90,7 +100,7 @@ impl Source {
     }
 }
 
-/// Two package sets that can be compared.
+/// What of two sources can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The old set.
@@ -99,14 +109,21 @@ pub struct Pair {
     pub to: PackageSet,
     /// Both are lockfiles, and only their own layers are compared: the layers below one of them are not there.
     pub own_layers_only: bool,
+    /// How the ids that the two keep differ, if both are lockfiles.
+    pub ids: Vec<ledger::Change>,
 }
 
 /// Reads both sides of a comparison. `store` is asked for images only.
 pub fn pair(from: &Source, to: &Source, store: impl Fn() -> Result<Store>) -> Result<Pair> {
-    match (from.packages(&store)?, to.packages(&store)?) {
-        (Some(from), Some(to)) => Ok(Pair { from, to, own_layers_only: false }),
-        _ => Ok(Pair { from: from.own_packages()?, to: to.own_packages()?, own_layers_only: true }),
-    }
+    let (packages, own_layers_only) = match (from.packages(&store)?, to.packages(&store)?) {
+        (Some(from), Some(to)) => ((from, to), false),
+        _ => ((from.own_packages()?, to.own_packages()?), true),
+    };
+    let ids = match (from.ledger(own_layers_only)?, to.ledger(own_layers_only)?) {
+        (Some(from), Some(to)) => ledger::changes(&from, &to),
+        _ => Vec::new(),
+    };
+    Ok(Pair { from: packages.0, to: packages.1, own_layers_only, ids })
 }
 
 fn in_rpmdb(path: &Path) -> Result<PackageSet> {

@@ -47,6 +47,7 @@ use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
 use self::order::{Direction, order};
 use self::trigger::Priority;
 use crate::error::hinted;
+use crate::ledger::Ledger;
 use crate::package::header::{FileEntry, Header, HeaderDependency, InstallTags, Phase, Scriptlet, Trigger};
 use crate::package::{Arch, Nevra};
 use crate::progress::{Progress, Unit};
@@ -54,6 +55,7 @@ use crate::rootfs::Rootfs;
 use crate::rpmdb::{self, Installed, Rpmdb};
 use crate::sandbox::Outcome;
 use crate::store::Store;
+use crate::sysusers::Entry;
 
 /// What is to be done to a rootfs.
 pub struct Transaction<'a> {
@@ -81,11 +83,17 @@ pub struct Transaction<'a> {
     pub arch: Arch,
 }
 
-/// Runs scriptlets. The real one puts them in a sandbox; tests record them.
+/// Runs scriptlets, and makes the accounts that packages declare. The real one puts scriptlets in a sandbox; tests
+/// record them.
 pub trait ScriptRunner {
     /// Runs one scriptlet to its end. An exit status other than 0 is not an error here; that it could not
     /// be run is.
     fn run(&self, call: &ScriptCall) -> Result<Outcome>;
+
+    /// Makes the users and groups that `package` declares and the rootfs does not have.
+    fn make_accounts(&self, rootfs: &Rootfs, _package: &Nevra, entries: &[Entry]) -> Result<()> {
+        crate::sysusers::apply(rootfs, entries, &Ledger::default())
+    }
 }
 
 /// One run of a scriptlet or of a trigger's script.
@@ -344,8 +352,11 @@ impl<'a> Run<'a> {
 
     fn install(&mut self, package: usize) -> Result<()> {
         let header = &self.packages[package].header;
-        sysusers::make(&self.rootfs, header)
-            .with_context(|| format!("making the users and groups of {}", header.nevra()))?;
+        let making = || format!("making the users and groups of {}", header.nevra());
+        let accounts = sysusers::entries(header).with_context(making)?;
+        if !accounts.is_empty() {
+            self.runner.make_accounts(&self.rootfs, header.nevra(), &accounts).with_context(making)?;
+        }
         self.others_triggers(Phase::TriggerPrein, package, Count::Present)?;
         self.own_triggers(Phase::TriggerPrein, package, Count::Present)?;
         self.script(Phase::Pre, package, Count::Coming)?;

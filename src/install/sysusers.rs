@@ -10,11 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::package::header::Header;
 use crate::package::{Comparison, Dependency};
-use crate::rootfs::Rootfs;
-use crate::sysusers::{self, Entry};
+use crate::sysusers::Entry;
 
-/// Makes the users and groups that `header` asks for and the rootfs does not have.
-pub(super) fn make(rootfs: &Rootfs, header: &Header) -> Result<()> {
+/// The sysusers.d entries that `header` brings.
+pub(super) fn entries(header: &Header) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for provide in header.provides()? {
         let provide = provide.dependency;
@@ -23,7 +22,7 @@ pub(super) fn make(rootfs: &Rootfs, header: &Header) -> Result<()> {
             entries.extend(entry);
         }
     }
-    if entries.is_empty() { Ok(()) } else { sysusers::apply(rootfs, &entries) }
+    Ok(entries)
 }
 
 /// The encoded line of a provide, if it has one.

@@ -1,9 +1,12 @@
 //! What a chain of locks installs.
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::{Action, LockedPackage, Lockfile};
 use crate::digest::Digest;
+use crate::error::hinted;
+use crate::ledger::{Ledger, Violation};
 
 /// A package that is there after a chain of layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +32,25 @@ pub fn installed(chain: &[&Lockfile]) -> Vec<Installed> {
     }
     all.sort_by_cached_key(|installed| installed.package.nevra());
     all
+}
+
+/// The ids that a chain of locks keeps, bottom first; which must not contradict each other.
+pub fn ledger(chain: &[Lockfile]) -> Result<Ledger> {
+    let mut all = Ledger::default();
+    for lock in chain {
+        let own = lock.ledger();
+        let users = own.users.iter().find_map(|(name, ids)| all.forbids_user(name, *ids));
+        let groups = || own.groups.iter().find_map(|(name, gid)| all.forbids_group(name, *gid));
+        if let Some(Violation { account, found, why }) = users.or_else(groups) {
+            let Lockfile { stream, layer, .. } = lock;
+            return Err(hinted(
+                format!("the lock of {stream}/{layer} keeps {found} for the {account}, a layer below {why}"),
+                "delete the entry that no released image has, and build again",
+            ));
+        }
+        all.extend(&own);
+    }
+    Ok(all)
 }
 
 /// The digest of a layer's resulting package list: a JSON array of `[NEVRA, sha256]`, sorted by NEVRA.
@@ -66,6 +88,8 @@ mod tests {
             parent: None,
             repos: Vec::new(),
             packages: packages.iter().map(package).collect(),
+            users: Vec::new(),
+            groups: Vec::new(),
         }
     }
 

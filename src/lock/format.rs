@@ -1,8 +1,10 @@
 //! The lockfile's format, version 1.
 //!
 //! Made for review: one table per package, sorted by name, EVR and architecture, no noise; a one-package
-//! update is a few changed lines.
+//! update is a few changed lines. After the packages the [ledger](crate::ledger): a table per user and group that
+//! builds of this layer made, sorted by name, none if they made none. Builds add to it; nothing else changes it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,8 +14,10 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use crate::accounts::Ids;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
+use crate::ledger::Ledger;
 use crate::package::{Arch, Evr, Nevra};
 use crate::plan::{Layer, Plan};
 use crate::repo;
@@ -23,7 +27,15 @@ use crate::store::write_atomically;
 pub(super) const VERSION: u32 = 1;
 
 /// What to do about a lockfile that cannot be used.
-const RESTORE: &str = "restore it, or delete it and run `strata lock`";
+const RESTORE: &str = "restore it; or delete it, with the ids it keeps, and run `strata lock`";
+
+/// What to do about a ledger that cannot be used, as after a merge of two branches that gave an id away.
+const REPAIR_LEDGER: &str =
+    "keep the entry of the account that released images have, delete the other, and build again";
+
+/// Keys of the ledger's tables.
+const USER: &str = "user";
+const GROUP: &str = "group";
 
 /// Bytes of one package file: no package comes near, and the sum of a lock's sizes cannot overflow.
 const MAX_SIZE: u64 = 1 << 40;
@@ -53,6 +65,12 @@ pub struct Lockfile {
     /// Packages this layer adds, replaces or removes, sorted.
     #[serde(default, rename = "package")]
     pub packages: Vec<LockedPackage>,
+    /// Users this layer made, sorted by name.
+    #[serde(default, rename = "user", skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<LockedUser>,
+    /// Groups this layer made, sorted by name.
+    #[serde(default, rename = "group", skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<LockedGroup>,
 }
 
 /// A repository at the time of locking.
@@ -100,6 +118,28 @@ pub struct LockedPackage {
     /// EVR of the parent's package that an upgrade replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Evr>,
+}
+
+/// The ids of a user that a build made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedUser {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub uid: u32,
+    /// The id of its primary group.
+    pub gid: u32,
+}
+
+/// The id of a group that a build made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedGroup {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub gid: u32,
 }
 
 /// Where the lock of a layer is.
@@ -160,20 +200,24 @@ impl Lockfile {
         let lock: Self = toml::from_str(text).map_err(|error| malformed(text, path, &error))?;
         match lock.check() {
             Ok(()) => Ok(lock),
-            Err(Mistake { package, error }) => {
-                let line = package.and_then(|index| line_of_package(text, index)).unwrap_or(1);
-                Err(hinted(format!("{}:{line}: {error:#}", path.display()), RESTORE))
+            Err(Mistake { table, error }) => {
+                let line = table.and_then(|(key, index)| line_of(text, key, index)).unwrap_or(1);
+                let advice = match table {
+                    Some((USER | GROUP, _)) => REPAIR_LEDGER,
+                    _ => RESTORE,
+                };
+                Err(hinted(format!("{}:{line}: {error:#}", path.display()), advice))
             }
         }
     }
 
     /// Checks what the types do not say: that packages are complete, sorted and listed once, locations stay in
-    /// their repository, and numbers fit TOML's.
+    /// their repository, numbers fit TOML's, and an id is one account's.
     pub(super) fn check(&self) -> Result<(), Mistake> {
         for LockedRepo { id, revision, .. } in &self.repos {
             if i64::try_from(*revision).is_err() {
                 return Err(Mistake {
-                    package: None,
+                    table: None,
                     error: anyhow!("repo {id}: a revision of {revision} seconds"),
                 });
             }
@@ -185,10 +229,29 @@ impl Lockfile {
                 ensure!(before.as_ref() < Some(&order), "package {}: listed twice, or out of order", order.0);
                 Ok(())
             });
-            checked.map_err(|error| Mistake { package: Some(index), error })?;
+            checked.map_err(|error| Mistake { table: Some(("package", index)), error })?;
             before = Some(order);
         }
-        Ok(())
+        check_ids(USER, self.users.iter().map(|user| (user.name.as_str(), user.uid)))?;
+        check_ids(GROUP, self.groups.iter().map(|group| (group.name.as_str(), group.gid)))
+    }
+
+    /// The ids that the lock keeps.
+    pub fn ledger(&self) -> Ledger {
+        let user = |LockedUser { name, uid, gid }: &LockedUser| (name.clone(), Ids { uid: *uid, gid: *gid });
+        Ledger {
+            users: self.users.iter().map(user).collect(),
+            groups: self.groups.iter().map(|group| (group.name.clone(), group.gid)).collect(),
+        }
+    }
+
+    /// Keeps these ids and no others.
+    pub fn set_ledger(&mut self, ledger: &Ledger) {
+        let user =
+            |(name, ids): (&String, &Ids)| LockedUser { name: name.clone(), uid: ids.uid, gid: ids.gid };
+        let group = |(name, gid): (&String, &u32)| LockedGroup { name: name.clone(), gid: *gid };
+        self.users = ledger.users.iter().map(user).collect();
+        self.groups = ledger.groups.iter().map(group).collect();
     }
 
     /// The canonical text: the same lock has the same bytes. Every lock was parsed or solved, hence checked.
@@ -211,19 +274,47 @@ impl Lockfile {
 #[derive(Debug, thiserror::Error)]
 #[error("{error:#}")]
 pub(super) struct Mistake {
-    /// Index of the package that is wrong.
-    package: Option<usize>,
+    /// Key and index of the table that is wrong.
+    table: Option<(&'static str, usize)>,
     error: anyhow::Error,
 }
 
-/// The line, counted from 1, on which the table of a package begins.
-fn line_of_package(text: &str, index: usize) -> Option<usize> {
+/// Checks a part of the ledger, `(NAME, ID)...`: sorted, no name and no id twice.
+fn check_ids<'l>(key: &'static str, entries: impl Iterator<Item = (&'l str, u32)>) -> Result<(), Mistake> {
+    let mut owners = BTreeMap::new();
+    let mut before = "";
+    for (index, (name, id)) in entries.enumerate() {
+        let error = match owners.insert(id, name) {
+            _ if name <= before => anyhow!("{key} {name}: listed twice, or out of order"),
+            Some(other) => anyhow!("{key} {name}: the id {id} is that of {other}"),
+            None => {
+                before = name;
+                continue;
+            }
+        };
+        return Err(Mistake { table: Some((key, index)), error });
+    }
+    Ok(())
+}
+
+/// The line, counted from 1, on which a table of an array begins.
+fn line_of(text: &str, key: &str, index: usize) -> Option<usize> {
     #[derive(Deserialize)]
     struct Places {
+        #[serde(default)]
         package: Vec<Spanned<IgnoredAny>>,
+        #[serde(default)]
+        user: Vec<Spanned<IgnoredAny>>,
+        #[serde(default)]
+        group: Vec<Spanned<IgnoredAny>>,
     }
     let places: Places = toml::from_str(text).ok()?;
-    Some(line_at(text, places.package.get(index)?.span().start))
+    let tables = match key {
+        USER => places.user,
+        GROUP => places.group,
+        _ => places.package,
+    };
+    Some(line_at(text, tables.get(index)?.span().start))
 }
 
 /// The line, counted from 1, of a byte.
@@ -400,6 +491,46 @@ action = "remove"
         let conflict = TEXT.replace("[[repo]]", "<<<<<<< HEAD\n[[repo]]");
         let error = Lockfile::parse(&conflict, Path::new("node.toml")).unwrap_err();
         assert!(error.downcast_ref::<crate::error::Hint>().unwrap().advice().contains("merge conflicts"));
+    }
+
+    const LEDGER: &str = r#"
+[[user]]
+name = "chrony"
+uid = 996
+gid = 993
+
+[[user]]
+name = "sshd"
+uid = 74
+gid = 74
+
+[[group]]
+name = "chrony"
+gid = 993
+"#;
+
+    #[test]
+    fn the_ledger_follows_the_packages() {
+        let text = format!("{TEXT}{LEDGER}");
+        let lock = Lockfile::parse(&text, Path::new("node.toml")).unwrap();
+        assert!(lock.to_toml().ends_with(LEDGER));
+        assert_eq!(lock.ledger().users["chrony"], Ids { uid: 996, gid: 993 });
+        let mut again = Lockfile::parse(TEXT, Path::new("node.toml")).unwrap();
+        again.set_ledger(&lock.ledger());
+        assert_eq!(again, lock);
+
+        let user =
+            |name: &str, uid: &str| format!("{text}\n[[user]]\nname = {name:?}\nuid = {uid}\ngid = 1\n");
+        for (text, told) in [
+            (user("sshd", "5"), "node.toml:48: user sshd: listed twice, or out of order"),
+            (user("bin", "5"), "node.toml:48: user bin: listed twice, or out of order"),
+            (user("zoe", "996"), "node.toml:48: user zoe: the id 996 is that of chrony"),
+            (user("zoe", "-1"), "node.toml:50: invalid value: integer `-1`"),
+            (text.replace("[[user]]", "[[users]]"), "node.toml:34: unknown field `users`"),
+        ] {
+            let found = refusal(&text);
+            assert!(found.starts_with(told), "{found}");
+        }
     }
 
     #[test]

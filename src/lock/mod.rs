@@ -16,6 +16,9 @@
 //! Solving again keeps every package of the old lock that still fits. An update that changes no package keeps
 //! the old lock as it is, revisions of repositories included: they date images, and the same packages are the
 //! same image, however often a repository was published since.
+//!
+//! A lock also keeps the ids of the accounts that builds of its layer made ([`crate::ledger`]). Builds add to them;
+//! locking carries them over, whatever else changes.
 
 mod chain;
 mod difference;
@@ -25,9 +28,11 @@ mod solve;
 mod sources;
 mod stale;
 
-pub use chain::{Installed, installed, packages_digest};
+pub use chain::{Installed, installed, ledger, packages_digest};
 pub use difference::{Changed, Difference, difference};
-pub use format::{Action, LockedPackage, LockedRepo, Lockfile, path, read, required};
+pub use format::{
+    Action, LockedGroup, LockedPackage, LockedRepo, LockedUser, Lockfile, path, read, required,
+};
 pub use request::request_digest;
 pub use solve::{LayerLock, Metadata, Update, lock};
 pub use sources::Sources;

@@ -132,7 +132,9 @@ impl Run<'_> {
                 let favored = self.favored(previous.as_ref());
                 let (stream, arch) = (&self.plan.stream.name, self.plan.stream.arch);
                 let lock = self.solve(layer, chain, &local, &favored, inputs);
-                let lock = lock.with_context(|| format!("locking {stream}/{} for {arch}", layer.name))?;
+                let mut lock = lock.with_context(|| format!("locking {stream}/{} for {arch}", layer.name))?;
+                // an id stays its account's when the package that makes it leaves: machines have its files
+                lock.set_ledger(&previous.as_ref().map(Lockfile::ledger).unwrap_or_default());
                 // repositories published again without a change for this layer are no news
                 let same = previous.as_ref().filter(|old| old.packages == lock.packages);
                 same.filter(|_| solved == Some(Stale::Update)).cloned().unwrap_or(lock)
@@ -204,6 +206,8 @@ impl Run<'_> {
             parent: inputs.parent,
             repos: locked_repos(&repos),
             packages: solution.changes.iter().map(locked_package).collect(),
+            users: Vec::new(),
+            groups: Vec::new(),
         };
         lock.check().context("the repositories offer a package that cannot be locked")?;
         Ok(lock)

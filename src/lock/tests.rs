@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::*;
+use crate::accounts::Ids;
 use crate::digest::Digest;
+use crate::ledger::Ledger;
 use crate::manifest;
 use crate::package::{Arch, Comparison, Dependency, Nevra};
 use crate::plan::{self, Plan};
@@ -206,6 +208,32 @@ fn updates_take_the_newest_of_what_is_named() {
     );
     let error = stream.try_lock(&["top"], &only(&["depp"]), &second()).unwrap_err();
     assert_eq!(error.to_string(), "no layer has `depp` locked, so it cannot be updated");
+}
+
+#[test]
+fn ids_are_carried_over_and_make_no_lock_stale() {
+    let stream = Stream::new(BASE, TOP);
+    let locks = stream.try_lock(&["base", "top"], &Update::Nothing, &first()).unwrap();
+    let mut kept = Ledger::default();
+    kept.users.insert("app".into(), Ids { uid: 999, gid: 998 });
+    kept.groups.insert("app".into(), 998);
+    for result in locks {
+        let mut lock = result.lock;
+        lock.set_ledger(&kept);
+        lock.write(&stream.lockfiles()).unwrap();
+    }
+    let all_kept = || {
+        let lock = |layer| read(&stream.lockfiles(), "s", layer, Arch::X86_64).unwrap().unwrap();
+        ["base", "top"].iter().all(|layer| lock(layer).ledger() == kept)
+    };
+    assert_eq!(stream.lock(&Update::Nothing, &first()), ["base kept", "top kept"]);
+    stream.lock(&only(&["dep"]), &second());
+    assert!(all_kept());
+    stream.lock(&Update::Everything, &second());
+    assert!(all_kept());
+    stream.write("top", "[packages]\nrepos = ['ose']\ninstall = ['dep']\n");
+    assert_eq!(stream.lock(&Update::Nothing, &second()), ["base kept", "top Request: -app-2-1"]);
+    assert!(all_kept());
 }
 
 #[test]

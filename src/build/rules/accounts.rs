@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::{Action, Composed, Repair};
 use crate::accounts::{Accounts, User};
+use crate::ledger::Account;
 use crate::rootfs::Rootfs;
 use crate::sysusers::{Entry, Primary};
 
@@ -15,15 +16,15 @@ pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
     let accounts = Accounts::read(composed.rootfs)?;
     let declared = Declared::read(composed.rootfs)?;
     let (mut lines, mut repairs) = (String::new(), Vec::new());
-    let mut declare = |subject: String, line: String| {
+    let mut declare = |account: Account, line: String| {
         lines.push_str(&line);
-        repairs.push(repair(composed, subject));
+        repairs.push(repair(composed, &account));
     };
     for (name, group) in accounts.groups.iter().filter(|(name, _)| !declared.groups.contains(*name)) {
-        declare(format!("group {name}"), format!("g {name} {}\n", group.gid));
+        declare(Account::group(name), format!("g {name} {}\n", group.gid));
     }
     for (name, user) in accounts.users.iter().filter(|(name, _)| !declared.users.contains(*name)) {
-        declare(format!("user {name}"), user_line(name, user));
+        declare(Account::user(name), user_line(name, user));
     }
     for (name, group) in &accounts.groups {
         for member in &group.members {
@@ -40,12 +41,13 @@ pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
     Ok(repairs)
 }
 
-/// Who is behind an account: the package whose scriptlet made it, or the one that ships the file it is in.
-fn repair(composed: &Composed<'_>, subject: String) -> Repair {
-    let file = if subject.starts_with("user ") { "/etc/passwd" } else { "/etc/group" };
-    let package = composed.made.get(&subject).map(String::as_str);
-    let package = package.or_else(|| composed.files.package_of(file)).map(str::to_owned);
-    Repair { subject, package, action: Action::DeclaredSysusers }
+/// Who is behind an account: the package that had it made, or the one that ships the file it is in.
+fn repair(composed: &Composed<'_>, account: &Account) -> Repair {
+    let package = match composed.made.get(account) {
+        Some(package) => package.clone(),
+        None => composed.files.package_of(account.kind.file()).map(str::to_owned),
+    };
+    Repair { subject: account.to_string(), package, action: Action::DeclaredSysusers }
 }
 
 fn user_line(name: &str, User { ids, comment, home, shell }: &User) -> String {

@@ -9,13 +9,13 @@ mod accounts;
 mod clean;
 mod var;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::files::Files;
+use super::witness::Made;
 use crate::error::hinted;
 use crate::plan::OptUsrlocal;
 use crate::rootfs::Rootfs;
@@ -88,8 +88,8 @@ pub struct Composed<'a> {
     pub rpmdb: &'a str,
     /// The paths of all packages.
     pub files: &'a Files,
-    /// Packages whose scriptlets made accounts, by `user NAME` and `group NAME`.
-    pub made: &'a BTreeMap<String, String>,
+    /// The accounts that this layer made.
+    pub made: &'a Made,
 }
 
 /// Begins an empty rootfs, in which packages find `/opt` and `/usr/local` to be what the stream wants.
@@ -150,11 +150,13 @@ fn left_in_boot(composed: &Composed<'_>) -> Result<Vec<Repair>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
     use rpm::{FileOptions, PackageBuilder};
 
     use super::*;
+    use crate::ledger::Account;
     use crate::package::header::Header;
 
     /// A rootfs, and a package `owner` that has `/var`, `/var/lib/owned`, `/opt/file` and `/boot/file`.
@@ -178,7 +180,7 @@ mod tests {
     }
 
     fn apply_to(rootfs: &Rootfs, files: &Files) -> Result<Vec<String>> {
-        let made = BTreeMap::from([("user zoe".to_owned(), "zoo".to_owned())]);
+        let made = Made::from([(Account::user("zoe"), Some("zoo".to_owned()))]);
         let rpmdb = "/var/lib/rpm";
         let repairs = apply(&Composed { rootfs, layer: "l", bootable: false, rpmdb, files, made: &made })?;
         Ok(repairs.iter().map(Repair::to_string).collect())
@@ -337,7 +339,7 @@ mod tests {
             bootable: true,
             rpmdb: "/var/lib/rpm",
             files: &files,
-            made: &BTreeMap::new(),
+            made: &Made::new(),
         };
         assert!(apply(&bootable).unwrap_err().to_string().starts_with("the image has no kernel at"));
         rootfs.write("/usr/lib/modules/6.1/vmlinuz", b"", 0o644).unwrap();
