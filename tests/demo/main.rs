@@ -13,6 +13,7 @@ mod afterwards;
 mod builds;
 mod consumers;
 mod json;
+mod ledger;
 mod refusals;
 mod scripts;
 mod tour;
