@@ -2,7 +2,8 @@
 //!
 //! The kernel tells (inotify(7)): every directory is watched, and what it names is compared with the paths that
 //! were there. That costs a directory's listing once and little per change, where a walk over the tree after
-//! each of hundreds of scriptlets would take longer than they do. Where the kernel can't tell - its queue
+//! each of hundreds of scriptlets would take longer than they do: of 29,000 paths, a walk is 500 ms where the listing
+//! is 140 ms, and looking for a change 17 µs. Where the kernel can't tell - its queue
 //! overflowed, or the user may have no more watches - the tree is walked after all, with the same answer.
 
 use std::collections::{BTreeMap, HashMap};
@@ -58,7 +59,7 @@ impl Journal {
     /// Begins to watch the rootfs `root`.
     pub fn open(root: &Path) -> Result<Self> {
         let mut journal =
-            Self { root: root.to_owned(), known: BTreeMap::new(), watch: Watch::new(), since: now() };
+            Self { root: root.to_owned(), known: BTreeMap::new(), watch: Watch::new(), since: time(INODES) };
         journal.list(Path::new("")).with_context(|| format!("listing the rootfs {}", root.display()))?;
         journal.settle();
         Ok(journal)
@@ -67,22 +68,30 @@ impl Journal {
     /// What changed since the last call, or since the journal was opened.
     pub fn take(&mut self) -> Result<Changes> {
         let mut changes = Changes::default();
-        let context = || format!("looking for changes in the rootfs {}", self.root.display());
-        match self.watch.as_mut().map(Watch::touched).transpose().with_context(context)?.flatten() {
-            // sorted: what is below a path that is no directory any more is not looked for
-            Some(touched) => touched.into_iter().try_for_each(|(path, renamed)| {
-                let is_within = path.parent().is_some_and(|dir| self.is_dir(dir));
-                if is_within { self.look(&path, renamed, &mut changes) } else { Ok(()) }
-            }),
-            None => self.walk(&mut changes),
-        }
-        .with_context(|| format!("looking for changes in the rootfs {}", self.root.display()))?;
+        self.compare(&mut changes)
+            .with_context(|| format!("looking for changes in the rootfs {}", self.root.display()))?;
         self.settle();
         for list in [&mut changes.created, &mut changes.modified, &mut changes.removed] {
             list.sort();
             list.dedup();
         }
+        // of a file that came with its directory the kernel may tell that it went before
+        let Changes { created, modified, .. } = &mut changes;
+        modified.retain(|path| created.binary_search(path).is_err());
         Ok(changes)
+    }
+
+    /// Compares what was touched, or everything if that is not known.
+    fn compare(&mut self, changes: &mut Changes) -> Result<()> {
+        let touched = self.watch.as_mut().map(Watch::touched).transpose()?.flatten();
+        let Some(touched) = touched else { return self.walk(changes) };
+        // sorted: what is below a path that is no directory any more is not looked for
+        for (path, renamed) in touched {
+            if path.parent().is_some_and(|dir| self.is_dir(dir)) {
+                self.look(&path, renamed, changes)?;
+            }
+        }
+        Ok(())
     }
 
     fn is_dir(&self, path: &Path) -> bool {
@@ -138,15 +147,18 @@ impl Journal {
         let before = self.known.clone();
         self.relist(Path::new(""), true, changes)?;
         for (path, is_dir) in &self.known {
-            let Some(was_dir) = before.get(path) else { continue };
-            let meta = || fs::symlink_metadata(self.root.join(path));
-            // the time of a directory says that its entries changed, which are listed themselves
-            let changed = was_dir != is_dir
-                || !is_dir && {
-                    let meta = meta().with_context(|| format!("reading /{}", path.display()))?;
-                    (meta.ctime(), meta.ctime_nsec()) > self.since
-                };
-            changes.modified.extend(changed.then(|| absolute(path)));
+            match before.get(path) {
+                // its time says that its entries changed, which are listed themselves
+                Some(true) if *is_dir => {}
+                Some(was_dir) => {
+                    let meta = fs::symlink_metadata(self.root.join(path));
+                    let meta = meta.with_context(|| format!("reading /{}", path.display()))?;
+                    if was_dir != is_dir || (meta.ctime(), meta.ctime_nsec()) > self.since {
+                        changes.modified.push(absolute(path));
+                    }
+                }
+                None => {}
+            }
         }
         Ok(())
     }
@@ -182,29 +194,30 @@ impl Journal {
     }
 
     /// Notes that `known` is true now. Without a watch the times of inodes have to tell what comes later from what
-    /// came before: the clock they are taken from moves on first, and once more.
+    /// came before: their clock passes this moment, and then the one that is noted.
     fn settle(&mut self) {
         if self.watch.is_none() {
-            wait_for_clock();
+            wait_until_after(time(ClockId::Realtime));
         }
-        self.since = now();
+        self.since = time(INODES);
         if self.watch.is_none() {
-            wait_for_clock();
+            wait_until_after(self.since);
         }
     }
 }
 
-/// Waits until the clock of inodes, which stands still for milliseconds, says something else.
-fn wait_for_clock() {
-    let before = now();
-    while now() == before {
+/// The clock of inodes: it stands still for milliseconds, and may be behind the other one. Inodes may have the time
+/// of that one.
+const INODES: ClockId = ClockId::RealtimeCoarse;
+
+fn wait_until_after(moment: (i64, i64)) {
+    while time(INODES) <= moment {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// The clock of inodes.
-fn now() -> (i64, i64) {
-    let time = clock_gettime(ClockId::RealtimeCoarse);
+fn time(clock: ClockId) -> (i64, i64) {
+    let time = clock_gettime(clock);
     (time.tv_sec, time.tv_nsec)
 }
 
@@ -337,6 +350,7 @@ mod tests {
             ("mv a/b x", ["/x /x/2 /x/c /x/c/3", "", "/a/b /a/b/2 /a/b/c /a/b/c/3"]),
             ("mv a/b x; echo 1 > x/c/4", ["/x /x/2 /x/c /x/c/3 /x/c/4", "", "/a/b /a/b/2 /a/b/c /a/b/c/3"]),
             ("rm -r a/b; mkdir a/b; echo 1 > a/b/2", ["", "/a/b /a/b/2", "/a/b/c /a/b/c/3"]),
+            ("touch a/b/4; rm -r a/b; mkdir a/b; touch a/b/4", ["/a/b/4", "/a/b", "/a/b/2 /a/b/c /a/b/c/3"]),
             ("rm -r a/b; touch a/b", ["", "/a/b", "/a/b/2 /a/b/c /a/b/c/3"]),
             // what is behind the link was not touched under this name
             ("rm -r a/b; ln -s ../etc a/b; touch a/b/x", ["/etc/x", "/a/b", "/a/b/2 /a/b/c /a/b/c/3"]),

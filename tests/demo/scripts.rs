@@ -120,7 +120,7 @@ fn a_script_that_failed_is_entered() {
     assert!(error.contains("%filetriggerin(zoo-1-1.noarch) failed with status 5"), "{error}");
     let command = error.lines().last().unwrap().split_once(": strata ").unwrap().1;
     let typed = "/run/strata/again; echo ended $?; cat /run/strata/input\n\
-                 echo $SOURCE_DATE_EPOCH; tty; ls /usr/share/zoo; exit 3\n";
+                 echo $SOURCE_DATE_EPOCH; tty; ls /usr/share/zoo | cat; exit 3\n";
     let in_terminal =
         format!("script --quiet --return --echo never --command './strata {command}' typescript");
     for (command, tty) in [(format!("./strata {command}"), "not a tty"), (in_terminal, "/dev/")] {
