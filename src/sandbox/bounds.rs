@@ -43,15 +43,15 @@ impl Default for Bounds {
 /// The bound that was exceeded, as a sentence about the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Excess {
-    /// [`Bounds::time`]
+    /// [`Bounds::time`].
     Time(Duration),
-    /// [`Bounds::processes`]
+    /// [`Bounds::processes`].
     Processes(u64),
-    /// [`Bounds::memory`]: bytes
+    /// [`Bounds::memory`], in bytes.
     Memory(u64),
-    /// [`Bounds::disk`]: percent of what was free where the file system has this path
+    /// [`Bounds::disk`], in percent of what was free where the file system has this path
     Disk(u64, PathBuf),
-    /// [`Bounds::output`]: bytes
+    /// [`Bounds::output`], in bytes.
     Output(u64),
 }
 
