@@ -54,6 +54,10 @@ test-corpus CORPUS SIZE="small":
     STRATA_TEST_RPMS={{CORPUS}}/{{SIZE}}/2025-02-03 STRATA_TEST_UPGRADES={{CORPUS}}/{{SIZE}}/2025-02-10 \
         {{cargo-test}} --test rpmdb --test install -- --ignored
 
+# Install a file of more than 4 GiB, which takes 9 GB below $TMPDIR, as rpm does
+test-large:
+    {{cargo-test}} --test install -- --ignored beyond_4_gib
+
 # Read the packages that rpm and createrepo_c publish for their tests as rpm does (100 MB from Debian and PyPI)
 real-packages DIR="target/real-packages":
     tests/real/obtain.sh {{DIR}}

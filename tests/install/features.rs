@@ -1,9 +1,13 @@
 //! One packaging feature after the other.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::common::{INSTALL, Recorder, Rig, as_root, build, checked, nevra, noting, rpm_install, tree};
+use crate::common::{
+    INSTALL, Recorder, Rig, as_root, assert_lines, build, checked, nevra, noting, rpm_install, rpm_on, tree,
+};
 
 /// Spec of a noarch package family; subpackages follow.
 fn preamble(version: u32) -> String {
@@ -97,6 +101,61 @@ fn every_compression_is_read() {
             rig.install(&rpms, &Recorder::default()).unwrap_or_else(|e| panic!("{payload}: {e:#}"));
             rpm_install(&rig, &rpms, &[]);
             rig.assert_same();
+        }
+    });
+}
+
+/// rpm writes what was a hole in the packager's file as zeros: an image has no holes either.
+#[test]
+fn sparse_files_are_written_out() {
+    as_root("features::sparse_files_are_written_out", || {
+        let rig = Rig::new();
+        let sparse = package("sparse", "")
+            + "%install\nmkdir -p %{buildroot}/srv\ntruncate -s 3M %{buildroot}/srv/sparse\n\
+               %files -n sparse\n/srv/sparse\n";
+        let rpm = build(rig.dir.path(), &(preamble(1) + &sparse))("sparse");
+        rig.install(std::slice::from_ref(&rpm), &Recorder::default()).unwrap();
+        rpm_install(&rig, &[rpm], &[]);
+        rig.assert_same();
+        let blocks = |root: &Path| fs::metadata(root.join("srv/sparse")).unwrap().blocks();
+        assert_eq!(blocks(&rig.ours), blocks(&rig.theirs));
+    });
+}
+
+/// Such a package has 64-bit sizes and an archive without names. One tree after the other, for the room.
+#[test]
+#[ignore = "writes a file of more than 4 GiB: `just test-large`"]
+fn files_beyond_4_gib_are_installed() {
+    as_root("features::files_beyond_4_gib_are_installed", || {
+        let rig = Rig::new();
+        let large = package("large", "")
+            + "%install\nmkdir -p %{buildroot}/srv\ncd %{buildroot}/srv\ntruncate -s 4100M large\n\
+               echo end >> large\nln large linked\necho small > small\n%files -n large\n/srv/*\n";
+        let rpm = build(rig.dir.path(), &(preamble(1) + &large))("large");
+        let query = ["-qp", "--nosignature", "--qf", "[%{LONGFILESIZES} ]%|FILESIZES?{32 bits}:{64 bits}|"];
+        let sizes = checked(Command::new("rpm").args(query).arg(&rpm));
+        assert_eq!(sizes, "4299161604 4299161604 6 64 bits", "it is such a package");
+
+        rig.install(std::slice::from_ref(&rpm), &Recorder::default()).unwrap();
+        assert_eq!(checked(rpm_on(&rig.ours).args(["-V", "--nodeps", "large"])), "");
+        let ours = tree(&rig.ours);
+        fs::remove_dir_all(rig.ours.join("srv")).unwrap();
+        rpm_install(&rig, &[rpm], &[]);
+        assert_lines(&ours, &tree(&rig.theirs));
+    });
+}
+
+#[test]
+fn digests_that_are_not_trusted_are_refused() {
+    as_root("features::digests_that_are_not_trusted_are_refused", || {
+        for (algorithm, name) in [(1, "MD5"), (2, "SHA-1")] {
+            let rig = Rig::new();
+            let spec = format!("%define _binary_filedigest_algorithm {algorithm}\n{}", files_spec());
+            let rpm = build(rig.dir.path(), &spec)("zoo");
+            let error = rig.install(&[rpm], &Recorder::default()).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains("zoo-1-1.noarch") && error.contains("are not trusted"), "{name}: {error}");
+            assert!(tree(&rig.ours).is_empty(), "{name}: nothing is written");
         }
     });
 }
