@@ -14,11 +14,14 @@
 //!
 //! Users and groups that a package declares in its provides exist before its %pre, as with rpm 4.19.
 //!
+//! Packages are of format 4 or 6, whose archives and tags are told by what is in them, whatever they are of.
+//! Files have digests of the SHA-2 family: those of packages before rpm 4.6 are refused.
+//!
 //! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error; one that ends
 //! well but complains of what it could not do is warned of.
 //! Differences in what is written: none intended but times; the tests compare with rpm itself. Signatures of
 //! files (IMA, fs-verity) go into the rpmdb with the header, not into `security.ima`, as with rpm without its
-//! `ima` and `fsverity` plugins: images can't carry them past the tools that unpack images.
+//! `ima` and `fsverity` plugins: no manifest can ask for them, and an ordinary user could not write them.
 
 pub(crate) mod caps;
 mod fate;
