@@ -47,6 +47,19 @@ test: check
 parity *CASES:
     cargo test --quiet --test parity_specs -- {{CASES}}
 
+# Fuzz what reads untrusted bytes: all targets, or one, for so many seconds each (needs cargo-fuzz and a nightly toolchain)
+fuzz TARGET="all" SECONDS="600":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    targets={{TARGET}}
+    [ "$targets" != all ] || targets=$(cargo +nightly fuzz list)
+    for target in $targets; do
+        # what it learns stays in target/; fuzz/corpus has what is worth keeping
+        mkdir -p "target/fuzz-corpus/$target"
+        cargo +nightly fuzz run --target-dir target/fuzz "$target" "target/fuzz-corpus/$target" "fuzz/corpus/$target" -- \
+            -max_total_time={{SECONDS}} -rss_limit_mb=2048 -timeout=20
+    done
+
 # Compare with rpm and dnf on a corpus of real packages: CORPUS/SIZE/2025-02-03/{baseos,appstream,ose}
 test-corpus CORPUS SIZE="small":
     STRATA_CORPUS={{CORPUS}} STRATA_CORPUS_SIZE={{SIZE}} {{cargo-test}} --test corpus

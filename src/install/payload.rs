@@ -38,7 +38,7 @@ const MAX_XZ_MEMORY: u64 = 160 << 20;
 ///
 /// Refuses files that are not in the header, other sizes or digests than the header's, and a payload that
 /// does not have the digest the header promises. Memory is bounded by the decompressor's window.
-pub(super) fn unpack(
+pub fn unpack(
     rpm: &Path,
     header: &Header,
     files: &[FileEntry],

@@ -187,8 +187,8 @@ impl Header {
         Self::read(&mut file, size).with_context(context)
     }
 
-    /// Reads a package from its lead to the end of its main header.
-    fn read(input: &mut impl Read, file_size: u64) -> Result<Self> {
+    /// Reads a package, of `file_size` bytes, from its lead to the end of its main header.
+    pub fn read(input: &mut impl Read, file_size: u64) -> Result<Self> {
         let lead: [u8; LEAD_SIZE] = read_array(input)?;
         ensure!(
             lead.starts_with(&[0xed, 0xab, 0xee, 0xdb]),

@@ -1,0 +1,57 @@
+#!/bin/sh -e
+# Makes head.rpm and the inputs that fuzzing begins with, out of head.spec: fuzz/seeds.sh
+cd "$(dirname "$0")"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# build PAYLOAD: the package with its payload compressed so
+build() {
+    rpmbuild -bb --quiet --define "_topdir $work" --define '_rpmfilename head.rpm' \
+        --define '_build_id_links none' --define 'debug_package %{nil}' --define 'clamp_mtime_to_source_date_epoch 0' \
+        --define '_buildhost localhost' --define "_binary_payload $1" head.spec 2>"$work/log" || { cat "$work/log"; exit 1; }
+}
+
+# front PACKAGE: the size of lead, signature and header
+front() {
+    signature=$(section "$1" 96)
+    main=$((96 + (signature + 7) / 8 * 8))
+    echo $((main + $(section "$1" "$main")))
+}
+
+# section PACKAGE OFFSET: the size of the header there
+section() {
+    # entries of 16 bytes, and data, whose numbers follow eight bytes of magic
+    od -An -j $(($2 + 8)) -N 8 -t u4 --endian=big "$1" | { read -r entries data; echo $((16 + entries * 16 + data)); }
+}
+
+for target in header package rpmdb repodata image text; do mkdir -p "corpus/$target"; done
+for payload in w.ufdio w9.gzdio w9.bzdio w6.xzdio w6.lzdio w3.zstdio; do
+    build "$payload"
+    rpm=$work/RPMS/head.rpm
+    size=$(front "$rpm")
+    tail -c +$((size + 1)) "$rpm" > "corpus/package/payload-$payload"
+done
+head -c "$size" "$rpm" > head.rpm
+cp head.rpm corpus/header/head
+cp "$rpm" corpus/package/whole
+
+mkdir "$work/root"
+rpm --root "$work/root" --dbpath /db --define '_db_backend sqlite' -i --nodeps --nosignature --force-debian --justdb "$rpm"
+sqlite3 "$work/root/db/rpmdb.sqlite" "SELECT writefile('corpus/rpmdb/blob', blob) FROM Packages" > /dev/null
+sqlite3 "$work/root/db/rpmdb.sqlite" "PRAGMA journal_mode = DELETE; VACUUM" > /dev/null
+cp "$work/root/db/rpmdb.sqlite" corpus/rpmdb/sqlite
+
+mkdir "$work/repo"
+cp "$rpm" "$work/repo"
+createrepo_c --quiet --no-database --general-compress-type gz "$work/repo"
+for kind in repomd primary filelists; do
+    file=$(echo "$work"/repo/repodata/*"$kind".xml*)
+    case $file in *.gz) gzip -dc "$file" > "corpus/repodata/$kind"; cp "$file" "corpus/repodata/$kind.gz" ;; *) cp "$file" "corpus/repodata/$kind" ;; esac
+done
+
+mkdir -p "$work/tree/usr/share/$(printf %090d 0)"
+echo text > "$work/tree/usr/share/$(printf %090d 0)/file"
+ln -s file "$work/tree/usr/share/link"
+for format in pax gnu ustar; do
+    tar --format="$format" --owner 0 --group 0 --mtime @1500000000 -C "$work/tree" -cf "corpus/image/$format" usr
+done
