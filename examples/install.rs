@@ -9,6 +9,8 @@
 //!
 //! The `strata` beside this program, or one folder up, runs Lua scriptlets.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

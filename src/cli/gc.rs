@@ -11,7 +11,8 @@ use crate::sandbox::enter_namespace;
 /// Packages and repository metadata stay.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Delete all images, extracted layers and decompressed packages: a build makes them again from the packages
+    /// Delete all images, extracted layers and decompressed packages (three times the size of the packages); a
+    /// build makes them again
     #[arg(long)]
     all: bool,
 }

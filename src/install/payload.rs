@@ -48,7 +48,7 @@ pub fn unpack(
     let promised = promised_digest(header)?;
     let kept = match (store, &promised) {
         (Some(store), Some((SHA256, hex))) if !files.is_empty() => {
-            Some(Kept::new(store, &Digest::from_hex(hex)?))
+            Some(Kept::new(store, &Digest::from_hex(hex).context("reading PAYLOADDIGEST")?))
         }
         _ => None,
     };
