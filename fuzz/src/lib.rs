@@ -12,6 +12,7 @@ use strata::image::untar;
 use strata::install::macros::Macros;
 use strata::install::payload;
 use strata::lock::Lockfile;
+use strata::origins::Origins;
 use strata::package::Evr;
 use strata::package::header::{Header, InstallTags, Phase};
 use strata::pkglist::PackageSet;
@@ -20,8 +21,11 @@ use strata::rpmdb::Rpmdb;
 use strata::stamp::{OsRelease, Version};
 use strata::sysusers;
 
-/// The functions by the names of their targets.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// What is done with the bytes of an input.
+pub type Target = fn(&[u8]);
+
+/// All of them, by name.
+pub const TARGETS: [(&str, Target); 6] = [
     ("header", header),
     ("image", image),
     ("package", package),
@@ -58,16 +62,16 @@ pub fn package(bytes: &[u8]) {
     assert_eq!(made, 2, "nothing is made beside the staging directory");
 }
 
-/// A header as an rpmdb has it, or a whole rpmdb.
+/// A header as an rpmdb has it, or a whole rpmdb of any format.
 pub fn rpmdb(bytes: &[u8]) {
-    if bytes.starts_with(b"SQLite format 3\0") {
-        let directory = tempfile::tempdir().expect("there is room for a directory");
-        let path = directory.path().join("rpmdb.sqlite");
-        std::fs::write(&path, bytes).expect("there is room for an rpmdb");
-        let _ = Rpmdb::open_read_only(&path).and_then(|rpmdb| rpmdb.packages());
-    } else if let Ok(header) = Header::from_rpmdb_blob(bytes) {
+    if let Ok(header) = Header::from_rpmdb_blob(bytes) {
         ask(&header);
         index(bytes);
+    } else {
+        let directory = tempfile::tempdir().expect("there is room for a directory");
+        let path = directory.path().join("Packages");
+        std::fs::write(&path, bytes).expect("there is room for an rpmdb");
+        let _ = Rpmdb::open_read_only(&path).and_then(|rpmdb| rpmdb.packages());
     }
 }
 
@@ -136,7 +140,7 @@ pub fn image(bytes: &[u8]) {
         }
     }
     if let Ok(set) = PackageSet::from_json(bytes) {
-        PackageSet::from_json(&set.to_json()).expect("what strata writes it reads");
+        PackageSet::from_json(&set.to_json(&Origins::default())).expect("what strata writes it reads");
     }
 }
 

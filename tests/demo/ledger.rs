@@ -45,7 +45,9 @@ impl Stream {
 
     /// Sets the packages of the layers, beyond what makes `useradd` run; locks them.
     fn lock(&self, base: &str, top: &str) {
-        let packages = |list: &str| format!("[packages]\ninstall = {:?}\n", words(list));
+        // they are not booted, and need no kernel
+        let image = "[image]\nlabels = { 'containers.bootc' = '0' }\n";
+        let packages = |list: &str| format!("{image}[packages]\ninstall = {:?}\n", words(list));
         self.write("base", &packages(&format!("demo-release busybox shadow-utils glibc {base}")));
         self.write("top", &packages(top));
         self.world.strata(&["lock", "ids"]);

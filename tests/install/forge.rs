@@ -8,9 +8,7 @@ use sha2::{Digest, Sha256};
 /// Tags of the main header (rpm: `include/rpm/rpmtag.h`).
 pub mod tag {
     pub const NAME: u32 = 1000;
-    pub const PREIN: u32 = 1023;
     pub const FILEMODES: u32 = 1030;
-    pub const PREINPROG: u32 = 1085;
     pub const DIRINDEXES: u32 = 1116;
     pub const LONGSIZE: u32 = 5009;
 }
