@@ -195,7 +195,8 @@ fn package_lists_as_json() {
           "replaces": "5.1-9.el9",
           "layer": "node"
         }
-      ]
+      ],
+      "ids": []
     }
     "#);
 }
