@@ -241,7 +241,7 @@ impl Draw<'_> {
                 0..15 => self.lines.push(format!("%{phase}")),
                 15..22 => self.lines.push(format!("%{phase} -p <lua>")),
                 22..30 => {
-                    let action = self.action();
+                    let action = self.action(phase);
                     let note = format!("note \"{}-{} {phase}:\" \"$@\"", self.name, self.version);
                     self.lines.push(format!("%{phase}\n  {note}\n  {action}"));
                 }
@@ -250,16 +250,16 @@ impl Draw<'_> {
         }
     }
 
-    /// What a scriptlet does to files.
-    fn action(&mut self) -> String {
+    /// What a scriptlet does to files. A %pre removes no directory: rpm may then fail (config-touched-moved).
+    fn action(&mut self, phase: &str) -> String {
         let name = self.name;
         let user = "grep -q ^fox: /etc/passwd || { echo fox:x:81:82::/: >> /etc/passwd; echo fox:x:82: >> /etc/group; }";
-        match self.rng.gen_range(0..7) {
+        match self.rng.gen_range(0..if phase == "pre" { 5 } else { 7 }) {
             0..2 => user.to_owned(),
             2 => format!("[ ! -f /etc/{name}.conf ] || echo more >> /etc/{name}.conf"),
             3 => format!("mkdir -p /srv/{name}; echo state > /srv/{name}/state"),
-            4 => format!("rm -rf /srv/{name}/place"),
-            5 => format!("rm -f /srv/{name}/thing/inner || true"),
+            4 => format!("rm -f /srv/{name}/thing/inner || true"),
+            5 => format!("rm -rf /srv/{name}/place"),
             _ => format!(
                 "[ -L /srv/{name}/place ] || rm -rf /srv/{name}/place.old; [ ! -d /srv/{name}/place ] || mv /srv/{name}/place /srv/{name}/place.old"
             ),
