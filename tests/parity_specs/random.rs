@@ -279,7 +279,10 @@ impl Draw<'_> {
                 if self.chance(10) {
                     let priority = self.pick(&["", "", " -P 5", " -P 9999", " -P 10000", " -P 2000000"]);
                     let lua = self.pick(&["", "", " -p <lua>"]);
-                    let prefix = self.pick(&["/srv", "/srv/pool", "/usr/share", "/etc", "/srv/ant /etc/fox"]);
+                    // of several prefixes rpm may see one (transfiletrigger-postun-prefixes)
+                    let several =
+                        if kind == "transfiletriggerpostun" { "/srv/ant" } else { "/srv/ant /etc/fox" };
+                    let prefix = self.pick(&["/srv", "/srv/pool", "/usr/share", "/etc", several]);
                     self.lines.push(format!("%{kind}{priority}{lua} -- {prefix}"));
                 }
             }
