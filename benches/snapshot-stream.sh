@@ -4,7 +4,8 @@
 #   snapshot-stream.sh SNAPSHOT KEY MANIFESTS
 #
 # SNAPSHOT holds the repositories baseos, appstream and ose, and layers/{bootc,coreos,node}.packages, the
-# package specs of each layer, one per line. KEY is the public key they are signed with.
+# package specs of each layer, one per line. KEY is the public key they are signed with. A snapshot whose layers name
+# no package kernel or linux-image becomes images that no machine boots.
 set -eu
 snapshot=$(realpath "$1") key=$(realpath "$2") manifests=$3
 stream=$manifests/corpus
@@ -23,5 +24,7 @@ for layer in bootc coreos node; do
         printf 'docs = true\n\n[packages]\ninstall = [\n'
         sed 's/.*/    "&",/' "$snapshot/layers/$layer.packages"
         printf ']\n'
+        grep -qE '^(kernel|linux-image)' "$snapshot"/layers/*.packages ||
+            printf '\n[image]\nlabels = { "containers.bootc" = "0" }\n'
     } > "$stream/$layer.toml"
 done
