@@ -43,47 +43,46 @@ printf '%%_dbpath /usr/lib/sysimage/rpm\n%%_build_id_links none\n%%_db_backend s
 
 # Runs a command with the API file systems that container builds have below the root.
 with_api() {
-    mkdir -p "$work/root/proc" "$work/root/dev"
+    mkdir -p "$root/proc" "$root/dev"
     # shellcheck disable=SC2016 # the inner shell expands
     HOME=$work/home LANG=C.UTF-8 unshare --mount --pid --fork sh -ec '
         mount -t proc proc "$1/proc"
         mount --rbind /dev "$1/dev"
         shift
         exec "$@"
-    ' sh "$work/root" "$@"
+    ' sh "$root" "$@"
 }
 
 run_strata() {
-    STRATA_STORE=$work/store xargs -a "$work/rpms" "$here/target/release/examples/install" "$work/root"
+    STRATA_STORE=$store xargs -a "$work/rpms" "$here/target/release/examples/install" "$root"
 }
 
 run_warm() { run_strata; }
 
 run_dnf() {
     mapfile -t specs < "$snapshot/layers/bootc.packages"
-    with_api dnf -q -y -c "$work/dnf.conf" --installroot="$work/root" --releasever=9 --noplugins install "${specs[@]}"
+    with_api dnf -q -y -c "$work/dnf.conf" --installroot="$root" --releasever=9 --noplugins install "${specs[@]}"
 }
 
 run_rpm() {
     mapfile -t rpms < "$work/rpms"
-    with_api rpm --root "$work/root" --nosignature --force-debian -U "${rpms[@]}"
+    with_api rpm --root "$root" --nosignature --force-debian -U "${rpms[@]}"
 }
 
 # Notes the name of what is measured, its wall, user and system seconds, and the peak of its largest process in KiB.
 measure() {
-    rm -rf "$work/root"
-    [ "$1" = warm ] || rm -rf "$work/store"
-    # an ext4 without journal gives out no inode for a minute after it was deleted, and looks at each in vain:
-    # whoever comes next would pay for what was removed before
+    # Nothing is removed before the end: an ext4 without journal gives out no inode for a minute after it was
+    # deleted, and looks at each in vain; whoever comes next would pay for it.
+    root=$(mktemp -d "$work/root.XXXXXX")
+    [ "$1" = warm ] || store=$work/store.$(basename "$root")
     sync
-    sleep 61
     /usr/bin/time -f "$1 %e %U %S %M" -a -o "$work/results" bash -euo pipefail -c "run_$1" > "$work/log" 2>&1 ||
         { cat "$work/log" >&2; return 1; }
     tail -n1 "$work/results"
 }
 
 export -f run_strata run_warm run_dnf run_rpm with_api
-export work snapshot here
+export work snapshot here root store
 for _ in $(seq "$runs"); do
     for what in strata warm dnf rpm; do
         measure $what
