@@ -557,11 +557,13 @@ fn join(directory: &str, name: &str) -> String {
 }
 
 /// Refuses paths that are not what rpmbuild makes of them, as the same file could have several then, or none;
-/// and line feeds, as file triggers get paths a line each.
+/// and line feeds, as file triggers get paths a line each; and what the kernel has no room for (path_resolution(7)).
 pub(super) fn check_paths(files: &[FileEntry]) -> Result<()> {
+    const PATH_MAX: usize = 4096;
     let is_plain = |path: &str| !path.split('/').any(|part| matches!(part, "" | "." | ".."));
     for file in files {
         let (path, shown) = (&file.path, file.path.escape_debug());
+        ensure!(path.len() < PATH_MAX, "a path has {} bytes, expected fewer than {PATH_MAX}", path.len());
         if path == "/" {
             ensure!(file_type(file.mode) == FileType::Directory, "`/` is not a directory");
             continue;

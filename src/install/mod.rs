@@ -1,16 +1,17 @@
 //! The RPM transaction on a rootfs: packages in, packages out, as rpm 4.16 to 4.19 do it.
 //!
 //! ```text
-//! .rpm files ── headers ──▶ order ──▶ payloads unpacked and verified, in parallel ──▶ staging
-//!                                                                                     │
-//! %pretrans ─▶ fates of files ─▶ %preuntrans                                          │
-//!                                each install: %pre, files by rename, %post, triggers ◀┘
-//!                                each erase: %preun, files, %postun, triggers
-//!                                %posttrans, %postuntrans, transaction file triggers ─▶ rpmdb
+//! .rpm files ── headers ──▶ order ──▶ payloads unpacked and verified, in the background ──▶ staging
+//!                             │                                                               │
+//!   %pretrans ◀───────────────┘                                                               │
+//!   fates of files, %preuntrans                                                               │
+//!   each install: %pre, files by rename, %post, triggers ◀────────────────────────────────────┘
+//!   each erase: %preun, files, %postun, triggers
+//!   %posttrans, %postuntrans, transaction file triggers ─▶ rpmdb
 //! ```
 //!
-//! Nothing is touched before every payload is unpacked and verified. After that a failure leaves a rootfs
-//! half done, which the caller throws away: strata composes on an overlay.
+//! No file is in the rootfs before the whole payload it is of was verified. A failure leaves a rootfs half done,
+//! which the caller throws away: strata composes on an overlay.
 //!
 //! Users and groups that a package declares in its provides exist before its %pre, as with rpm 4.19.
 //!
@@ -34,12 +35,13 @@ pub mod payload;
 mod place;
 mod satisfy;
 pub mod script;
+mod staging;
 mod sysusers;
 mod trigger;
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -48,6 +50,7 @@ use rustix::fs::FileType;
 
 use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
 use self::order::{Direction, order};
+use self::staging::Staging;
 use self::trigger::Priority;
 use crate::error::hinted;
 use crate::ledger::Ledger;
@@ -136,28 +139,28 @@ pub struct Report {
 
 /// Carries a transaction out.
 ///
-/// Errors name the package, the file or the scriptlet. An error before the first %pretrans leaves the rootfs
-/// as it was.
+/// Errors name the package, the file or the scriptlet.
 pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress) -> Result<Report> {
-    let mut run = Run::open(tx, runner, progress)?;
-    run.stage()?;
-    run.pretrans()?;
-    run.decide_fates()?;
-    run.preuntrans()?;
-    run.trans_un()?;
-    progress.start("installing packages", run.installs.len() as u64, Unit::Items);
-    for package in run.installs.clone() {
-        run.install(package)?;
-        progress.advance(1);
-    }
-    for package in run.erases.clone() {
-        run.erase(package)?;
-    }
-    run.posttrans()?;
-    run.write_rpmdb()?;
-    let (installed, kept, erased) = (run.installs.len(), run.report.kept, run.erases.len());
-    progress.finish(&format!("{installed} packages installed ({kept} decompressed before), {erased} erased"));
-    Ok(run.report)
+    let rootfs = Rootfs::open(tx.rootfs)?;
+    let Packages { all, installs, erases } = Packages::open(tx, &rootfs)?;
+    std::thread::scope(|scope| {
+        let run = Run {
+            tx,
+            rootfs,
+            runner,
+            progress,
+            staging: Staging::begin(scope, tx, &all, &installs),
+            present: all.iter().map(|package| matches!(package.origin, Origin::Rpmdb(_))).collect(),
+            packages: &all,
+            installs,
+            erases,
+            fates: Vec::new(),
+            restated: Vec::new(),
+            trans_postun: BTreeSet::new(),
+            report: Report::default(),
+        };
+        run.to_its_end()
+    })
 }
 
 /// A package that is installed, or about to be.
@@ -165,8 +168,8 @@ struct Package {
     header: Header,
     files: Vec<FileEntry>,
     triggers: Vec<Trigger>,
-    /// FILESTATES, one per file.
-    states: Vec<u8>,
+    /// FILESTATES, one per file. Those of a package that comes are known when the fates of files are.
+    states: OnceLock<Vec<u8>>,
     origin: Origin,
 }
 
@@ -179,7 +182,7 @@ enum Origin {
 }
 
 impl Package {
-    fn new(header: Header, states: Vec<u8>, origin: Origin) -> Result<Self> {
+    fn new(header: Header, states: OnceLock<Vec<u8>>, origin: Origin) -> Result<Self> {
         let files = header.files()?;
         let triggers = header.triggers()?;
         fate::check_paths(&files).with_context(|| format!("reading the files of {}", header.nevra()))?;
@@ -187,7 +190,7 @@ impl Package {
     }
 
     fn open(path: &Path) -> Result<Self> {
-        let package = Self::new(Header::open(path)?, Vec::new(), Origin::File(path.to_owned()))?;
+        let package = Self::new(Header::open(path)?, OnceLock::new(), Origin::File(path.to_owned()))?;
         for file in &package.files {
             caps::xattr(&file.caps)
                 .with_context(|| format!("reading {} of {}", file.path, package.nevra()))?;
@@ -199,8 +202,12 @@ impl Package {
         self.header.nevra()
     }
 
+    fn states(&self) -> &[u8] {
+        self.states.get().map_or(&[], Vec::as_slice)
+    }
+
     fn state(&self, file: usize) -> u8 {
-        self.states.get(file).copied().unwrap_or(State::Normal as u8)
+        self.states().get(file).copied().unwrap_or(State::Normal as u8)
     }
 
     /// Whether the rpmdb says that a file is there: normal or on a network share.
@@ -230,15 +237,42 @@ enum Count {
     Going,
 }
 
+/// The packages of a transaction.
+struct Packages {
+    /// Installed packages in rpmdb order, then those to install in the order of the transaction. That is
+    /// the order of their numbers in the rpmdb afterwards.
+    all: Vec<Package>,
+    installs: Vec<usize>,
+    erases: Vec<usize>,
+}
+
+impl Packages {
+    #[tracing::instrument(name = "headers", level = "info", skip_all)]
+    fn open(tx: &Transaction, rootfs: &Rootfs) -> Result<Self> {
+        let mut all = installed(rootfs, tx.rpmdb)?;
+        let erases = erased(&all, &tx.erase)?;
+        let erases = permuted(&erases, order(&pick(&all, &erases), Direction::Erase)?);
+
+        let mut incoming = tx.install.par_iter().map(|p| Package::open(p)).collect::<Result<Vec<_>>>()?;
+        incoming.sort_by(|a, b| a.nevra().cmp(b.nevra()));
+        check_incoming(&incoming, &all, &erases, tx.arch)?;
+        let order = order(&incoming.iter().collect::<Vec<_>>(), Direction::Install)?;
+        let installed = all.len();
+        let mut incoming: Vec<Option<Package>> = incoming.into_iter().map(Some).collect();
+        // an order names each package once
+        all.extend(order.into_iter().filter_map(|index| incoming[index].take()));
+        Ok(Self { installs: (installed..all.len()).collect(), all, erases })
+    }
+}
+
 /// A transaction under way.
 struct Run<'a> {
     tx: &'a Transaction<'a>,
     rootfs: Rootfs,
     runner: &'a dyn ScriptRunner,
     progress: &'a dyn Progress,
-    /// Installed packages in rpmdb order, then those to install in the order of the transaction. That is
-    /// the order of their numbers in the rpmdb afterwards.
-    packages: Vec<Package>,
+    staging: Staging<'a>,
+    packages: &'a [Package],
     /// Whether the rpmdb has them at this moment.
     present: Vec<bool>,
     installs: Vec<usize>,
@@ -250,64 +284,31 @@ struct Run<'a> {
     report: Report,
 }
 
-impl<'a> Run<'a> {
-    #[tracing::instrument(level = "info", skip_all)]
-    fn open(tx: &'a Transaction, runner: &'a dyn ScriptRunner, progress: &'a dyn Progress) -> Result<Self> {
-        let rootfs = Rootfs::open(tx.rootfs)?;
-        let mut packages = installed(&rootfs, tx.rpmdb)?;
-        let erases = erased(&packages, &tx.erase)?;
-        let erases = permuted(&erases, order(&pick(&packages, &erases), Direction::Erase)?);
-
-        let mut incoming = tx.install.par_iter().map(|p| Package::open(p)).collect::<Result<Vec<_>>>()?;
-        incoming.sort_by(|a, b| a.nevra().cmp(b.nevra()));
-        check_incoming(&incoming, &packages, &erases, tx.arch)?;
-        let order = order(&incoming.iter().collect::<Vec<_>>(), Direction::Install)?;
-        let installed = packages.len();
-        let mut incoming: Vec<Option<Package>> = incoming.into_iter().map(Some).collect();
-        // an order names each package once
-        packages.extend(order.into_iter().filter_map(|index| incoming[index].take()));
-
-        let present = (0..packages.len()).map(|p| p < installed).collect();
-        let installs = (installed..packages.len()).collect();
-        Ok(Self {
-            tx,
-            rootfs,
-            runner,
-            progress,
-            packages,
-            present,
-            installs,
-            erases,
-            fates: Vec::new(),
-            restated: Vec::new(),
-            trans_postun: BTreeSet::new(),
-            report: Report::default(),
-        })
-    }
-
-    /// Unpacks and verifies all payloads, the biggest first to keep all cores busy to the end.
-    #[tracing::instrument(level = "info", skip_all)]
-    fn stage(&mut self) -> Result<()> {
-        let sizes = self.installs.iter().map(|&p| Ok((self.packages[p].header.size()?, p)));
-        let mut by_size: Vec<(u64, usize)> = sizes.collect::<Result<_>>()?;
-        by_size.sort_by_key(|&(size, package)| (Reverse(size), package));
+impl Run<'_> {
+    fn to_its_end(mut self) -> Result<Report> {
+        let sizes =
+            self.installs.iter().map(|&p| self.packages[p].header.size()).collect::<Result<Vec<_>>>()?;
         // sizes are what headers claim
-        self.report.bytes = by_size.iter().fold(0, |sum, (size, _)| sum.saturating_add(*size));
-        self.progress.start("unpacking packages", self.report.bytes, Unit::Bytes);
-        let (tx, packages, progress) = (self.tx, &self.packages, self.progress);
-        let unpack = |&(size, index): &(u64, usize)| {
-            let package = &packages[index];
-            let Origin::File(rpm) = &package.origin else { return Ok(false) };
-            let staging = staging(tx, index);
-            std::fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
-            let kept = payload::unpack(rpm, &package.header, &package.files, &staging, tx.store)
-                .with_context(|| format!("unpacking {}", package.nevra()))?;
-            progress.advance(size);
-            Ok(kept)
-        };
-        let kept: Vec<bool> = by_size.par_iter().with_max_len(1).map(unpack).collect::<Result<_>>()?;
-        self.report.kept = kept.into_iter().filter(|&kept| kept).count();
-        Ok(())
+        self.report.bytes = sizes.iter().fold(0, |sum, size| sum.saturating_add(*size));
+        self.progress.start("installing packages", self.report.bytes, Unit::Bytes);
+        self.pretrans()?;
+        self.decide_fates()?;
+        self.preuntrans()?;
+        self.trans_un()?;
+        for (package, size) in self.installs.clone().into_iter().zip(sizes) {
+            self.install(package)?;
+            self.progress.advance(size);
+        }
+        for package in self.erases.clone() {
+            self.erase(package)?;
+        }
+        self.posttrans()?;
+        self.write_rpmdb()?;
+        self.report.kept = self.staging.kept;
+        let (installed, kept, erased) = (self.installs.len(), self.report.kept, self.erases.len());
+        let summary = format!("{installed} packages installed ({kept} decompressed before), {erased} erased");
+        self.progress.finish(&summary);
+        Ok(self.report)
     }
 
     fn pretrans(&mut self) -> Result<()> {
@@ -334,13 +335,13 @@ impl<'a> Run<'a> {
     fn decide_fates(&mut self) -> Result<()> {
         let wanted = Wanted { docs: self.tx.docs, langs: self.tx.langs };
         let Fates { files, restated } =
-            fate::decide(&self.rootfs, &self.packages, &self.present, &self.installs, &self.erases, &wanted)?;
+            fate::decide(&self.rootfs, self.packages, &self.present, &self.installs, &self.erases, &wanted)?;
         for &package in &self.installs {
             let state = |fate: &Fate| match fate {
                 Fate::Exclude(state) => *state as u8,
                 _ => State::Normal as u8,
             };
-            self.packages[package].states = files[package].iter().map(state).collect();
+            self.packages[package].states.get_or_init(|| files[package].iter().map(state).collect());
         }
         (self.fates, self.restated) = (files, restated);
         Ok(())
@@ -377,7 +378,7 @@ impl<'a> Run<'a> {
     }
 
     fn place(&mut self, package: usize) -> Result<()> {
-        let staging = staging(self.tx, package);
+        let staging = self.staging.take(package)?;
         place::install(&self.rootfs, &self.packages[package], &self.fates[package], &staging, self.progress)?;
         std::fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
     }
@@ -440,22 +441,20 @@ impl<'a> Run<'a> {
         for (time, &package) in (tid..).zip(&self.installs) {
             let package = &self.packages[package];
             let tags =
-                InstallTags { time, tid, color: TRANSACTION_COLOR, file_states: package.states.clone() };
+                InstallTags { time, tid, color: TRANSACTION_COLOR, file_states: package.states().to_vec() };
             let blob = package.header.to_rpmdb_blob(&tags)?;
             rpmdb.add(&blob).with_context(|| format!("adding {} to the rpmdb", package.nevra()))?;
         }
-        let mut restated: BTreeSet<u32> = BTreeSet::new();
+        let mut restated: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         for &(package, file, state) in &self.restated {
-            let package = &mut self.packages[package];
-            if let (Origin::Rpmdb(hnum), Some(known)) = (&package.origin, package.states.get_mut(file)) {
+            let states = restated.entry(package).or_insert_with(|| self.packages[package].states().to_vec());
+            if let Some(known) = states.get_mut(file) {
                 *known = state as u8;
-                restated.insert(*hnum);
             }
         }
-        for package in &self.packages {
-            let Origin::Rpmdb(hnum) = package.origin else { continue };
-            if restated.contains(&hnum) {
-                rpmdb.set_file_states(hnum, &package.states).with_context(context)?;
+        for (package, states) in restated {
+            if let Origin::Rpmdb(hnum) = self.packages[package].origin {
+                rpmdb.set_file_states(hnum, &states).with_context(context)?;
             }
         }
         for &package in &self.erases {
@@ -514,11 +513,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Where a package's payload is unpacked.
-fn staging(tx: &Transaction, package: usize) -> PathBuf {
-    tx.staging.join(package.to_string())
-}
-
 /// The rpmdb's file on the host, its directory resolved inside the rootfs.
 fn rpmdb_file(rootfs: &Rootfs, directory: &str) -> Result<PathBuf> {
     rootfs.host_path(&format!("{directory}/rpmdb.sqlite"))
@@ -536,7 +530,7 @@ fn installed(rootfs: &Rootfs, directory: &str) -> Result<Vec<Package>> {
         };
     }
     let rpmdb = Rpmdb::open_read_only(&rpmdb_file(rootfs, directory)?)?;
-    let package = |i: Installed| Package::new(i.header, i.file_states, Origin::Rpmdb(i.hnum));
+    let package = |i: Installed| Package::new(i.header, i.file_states.into(), Origin::Rpmdb(i.hnum));
     rpmdb.packages()?.into_iter().map(package).collect()
 }
 
