@@ -10,8 +10,7 @@
 #   install   dnf --installroot, three times on the same root: no images
 #   images    dnf into the container of each layer, buildah commit, buildah push to an OCI layout
 #
-# Prints the medians, and a line `bench NAME: ours S s, peer S s, ratio R, peak MiB` per peer; the ratio is ours
-# by the peer's, the peak that of our largest process.
+# Prints the medians, and lines `bench PEER-METRIC: ours S s, peer S s, ratio R, peak MiB` (bench.py).
 set -euo pipefail
 snapshot=$(realpath "${1:?a corpus, see the head of this file}/${2:-full}/2025-02-03")
 key=$(realpath "$1/keys/RPM-GPG-KEY-strata-test")
@@ -82,15 +81,13 @@ run_images() {
     done
 }
 
-# Notes the name of what is measured, its wall, user and system seconds, and the peak of its largest process in KiB.
 measure() {
     clean
     # an ext4 without journal gives out no inode for a minute after it was deleted, and looks at each in vain:
     # whoever comes next would pay for what was removed before
     sync
     sleep 61
-    /usr/bin/time -f "$1 %e %U %S %M" -a -o "$work/results" bash -euo pipefail -c "run_$1"
-    tail -n1 "$work/results"
+    "$here/benches/bench.py" run "$work/results" "$1" bash -euo pipefail -c "run_$1"
 }
 
 export -f storage install_layer run_strata run_install run_images
@@ -101,19 +98,4 @@ for _ in $(seq "$runs"); do
     done
 done
 
-python3 - "$work/results" <<'PY'
-import statistics, sys
-
-runs = [line.split() for line in open(sys.argv[1])]
-def medians(name):
-    wall, user, system, peak = (statistics.median(float(r[i]) for r in runs if r[0] == name) for i in range(1, 5))
-    return wall, user, system, peak / 1024
-
-for name in ("strata", "install", "images"):
-    print("%-8s wall %6.1f s   user %6.1f s   system %6.1f s   peak %5.0f MiB" % (name, *medians(name)))
-ours = medians("strata")
-for name in ("install", "images"):
-    peer = medians(name)
-    for metric, ours_s, peer_s in (("wall", ours[0], peer[0]), ("cpu", ours[1] + ours[2], peer[1] + peer[2])):
-        print(f"bench {name}-{metric}: ours {ours_s:.1f} s, peer {peer_s:.1f} s, ratio {ours_s / peer_s:.2f}, peak {ours[3]:.0f} MiB")
-PY
+"$here/benches/bench.py" report "$work/results" install=strata:install images=strata:images

@@ -11,8 +11,7 @@
 #   dnf       dnf --installroot, which solves and reads its repositories' metadata within its time
 #   rpm       rpm --root -U
 #
-# Prints the medians, and a line `bench install-PEER: ours S s, peer S s, ratio R, peak MiB` per peer, cold and warm;
-# the ratio is the peer's wall time by ours, the peak that of our largest process.
+# Prints the medians, and lines `bench install-PEER-STORE-METRIC: ours S s, peer S s, ratio R, peak MiB` (bench.py).
 set -euo pipefail
 snapshot=$(realpath "${1:?a corpus, see the head of this file}/${2:-full}/2025-02-03")
 key=$(realpath "$1/keys/RPM-GPG-KEY-strata-test")
@@ -69,16 +68,14 @@ run_rpm() {
     with_api rpm --root "$root" --nosignature --force-debian -U "${rpms[@]}"
 }
 
-# Notes the name of what is measured, its wall, user and system seconds, and the peak of its largest process in KiB.
 measure() {
     # Nothing is removed before the end: an ext4 without journal gives out no inode for a minute after it was
     # deleted, and looks at each in vain; whoever comes next would pay for it.
     root=$(mktemp -d "$work/root.XXXXXX")
     [ "$1" = warm ] || store=$work/store.$(basename "$root")
     sync
-    /usr/bin/time -f "$1 %e %U %S %M" -a -o "$work/results" bash -euo pipefail -c "run_$1" > "$work/log" 2>&1 ||
+    "$here/benches/bench.py" run "$work/results" "$1" bash -euo pipefail -c "run_$1 > '$work/log' 2>&1" ||
         { cat "$work/log" >&2; return 1; }
-    tail -n1 "$work/results"
 }
 
 export -f run_strata run_warm run_dnf run_rpm with_api
@@ -89,20 +86,5 @@ for _ in $(seq "$runs"); do
     done
 done
 
-python3 - "$work/results" <<'PY'
-import statistics, sys
-
-runs = [line.split() for line in open(sys.argv[1])]
-def medians(name):
-    wall, user, system, peak = (statistics.median(float(r[i]) for r in runs if r[0] == name) for i in range(1, 5))
-    return wall, user, system, peak / 1024
-
-for name in ("strata", "warm", "dnf", "rpm"):
-    print("%-8s wall %6.1f s   user %6.1f s   system %6.1f s   peak %5.0f MiB" % (name, *medians(name)))
-for peer in ("dnf", "rpm"):
-    for name, store in (("strata", "cold"), ("warm", "warm")):
-        ours, theirs = medians(name), medians(peer)
-        for metric, of in (("wall", lambda m: m[0]), ("cpu", lambda m: m[1] + m[2])):
-            print(f"bench install-{peer}-{store}-{metric}: ours {of(ours):.1f} s, peer {of(theirs):.1f} s, "
-                  f"ratio {of(theirs) / of(ours):.1f}, peak {ours[3]:.0f} MiB")
-PY
+"$here/benches/bench.py" report "$work/results" install-dnf-cold=strata:dnf install-dnf-warm=warm:dnf \
+    install-rpm-cold=strata:rpm install-rpm-warm=warm:rpm
