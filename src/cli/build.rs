@@ -46,7 +46,8 @@ pub struct Inputs {
     /// Open no socket: packages must be in the store (see `strata fetch`)
     #[arg(long)]
     offline: bool,
-    /// Take packages from this folder of `strata fetch --vendor` first
+    /// Take packages from this folder first: one of `strata fetch --vendor`, or one that another tool (hermeto)
+    /// prefetched, in which they are found by file name and digest
     #[arg(long, value_name = "DIR")]
     vendor: Option<PathBuf>,
     /// Use this image for a layer instead of building it; may be repeated

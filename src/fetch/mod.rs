@@ -8,6 +8,7 @@
 pub mod keyring;
 mod source;
 mod transport;
+mod vendor;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::store::{Store, persist};
 
 use source::Source;
 use transport::Body;
+use vendor::Vendor;
 use verify::Refusal;
 
 /// Decompressed bytes of primary and updateinfo, whatever repomd.xml allows. RHEL's have about 100 MB.
@@ -46,7 +48,8 @@ pub struct Options {
     pub offline: bool,
     /// Packages fetched at the same time.
     pub jobs: usize,
-    /// A directory made by [`Fetcher::vendor`], which is looked into before the repositories.
+    /// A folder of packages, which is looked into before the repositories: each at the place
+    /// [`Fetcher::vendor`] gives it, else by its file's name and digest anywhere below.
     pub vendor: Option<PathBuf>,
 }
 
@@ -97,13 +100,15 @@ pub fn wanted<'a>(plan: &'a Plan, manifests: &'a Path, lockfile: &'a Lockfile) -
 pub struct Fetcher {
     store: Store,
     options: Options,
+    vendor: Option<Vendor>,
     sources: Mutex<Vec<(plan::Repo, Arc<Source>)>>,
 }
 
 impl Fetcher {
     /// A fetcher for `store`. Touches neither network nor disk yet.
     pub fn new(store: &Store, options: Options) -> Self {
-        Self { store: store.clone(), options, sources: Mutex::default() }
+        let vendor = options.vendor.as_deref().map(Vendor::new);
+        Self { store: store.clone(), options, vendor, sources: Mutex::default() }
     }
 
     /// The newest metadata of a repository. Of one that has not changed, only repomd.xml is downloaded.
@@ -172,7 +177,7 @@ impl Fetcher {
     /// this store.
     pub fn vendor(&self, wanted: &[Wanted<'_>], dir: &Path) -> Result<()> {
         in_parallel(self.options.jobs, wanted, |wanted| {
-            let target = vendored(dir, wanted.package)?;
+            let target = vendor::place(dir, wanted.package)?;
             copy(&self.store.rpm(&digest(wanted.package)?), &target)
                 .with_context(|| format!("vendoring {} to {}", wanted.package.nevra(), target.display()))
         })
@@ -293,18 +298,26 @@ impl Fetcher {
             let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
             receive(Body::File(file)).with_context(|| format!("checking {}", path.display()))
         };
-        let vendored = self.options.vendor.as_ref().map(|dir| vendored(dir, package)).transpose()?;
-        if let Some(path) = vendored.filter(|path| path.exists()) {
+        let vendored = self.vendor.as_ref().map(|vendor| vendor.find(package)).transpose()?.flatten();
+        if let Some(path) = vendored {
             return local(&path);
         }
         match wanted.place {
             Place::Manifests(dir) => local(&dir.join(location)),
-            Place::Repo(_) if self.options.offline => Err(hinted(
-                "the package is not in the store, and no repository is used with --offline",
-                "run `strata fetch` while the repositories can be reached",
-            )),
+            Place::Repo(_) if self.options.offline => Err(self.not_at_hand()),
             Place::Repo(repo) => self.source(repo).get(&location, receive),
         }
+    }
+
+    fn not_at_hand(&self) -> anyhow::Error {
+        let place = match &self.vendor {
+            Some(vendor) => format!("neither in the store nor below {}", vendor.dir().display()),
+            None => "not in the store".to_owned(),
+        };
+        hinted(
+            format!("the package is {place}, and no repository is used with --offline"),
+            "run `strata fetch` while the repositories can be reached",
+        )
     }
 
     /// Writes `body` to a temporary file, which it must fill with exactly the bytes expected.
@@ -361,11 +374,6 @@ fn unpacked_limit(data: &DataFile, most: u64) -> u64 {
 
 fn digest(package: &LockedPackage) -> Result<Digest> {
     package.sha256.with_context(|| format!("the lockfile has no digest of {}", package.nevra()))
-}
-
-/// Where a package is in a vendor directory.
-fn vendored(dir: &Path, package: &LockedPackage) -> Result<PathBuf> {
-    Ok(dir.join(location(&package.repo)?).join(location(&package.location)?))
 }
 
 /// Copies a file, sharing its blocks where the file system can; one with the same bytes stays.

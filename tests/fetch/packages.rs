@@ -224,6 +224,33 @@ fn a_vendored_package_needs_no_repository() {
     assert!(fixture.refusal(&locked).contains("expected sha256:"));
 }
 
+/// The layout of Konflux's hermeto, `deps/rpm/ARCH/REPO/FILE`, with another file of the same name first in its way.
+#[test]
+fn a_package_prefetched_by_another_tool_is_found_by_name_and_digest() {
+    let mut fixture = Fixture::with_thing();
+    let locked = fixture.locked();
+    let (right, wrong) = ("deps/rpm/x86_64/repo", "deps/rpm/aarch64/repo");
+    let original = fs::read(fixture.path("repo/Packages/thing.rpm")).unwrap();
+    for dir in [right, wrong] {
+        fs::create_dir_all(fixture.path("prefetched").join(dir)).unwrap();
+    }
+    let file = |dir: &str| fixture.path("prefetched").join(dir).join("thing.rpm");
+    fs::write(file(right), &original).unwrap();
+    fs::write(file(wrong), vec![0; original.len()]).unwrap();
+    let right = file(right);
+
+    fs::remove_dir_all(fixture.path("repo")).unwrap();
+    fixture.options.offline = true;
+    fixture.options.vendor = Some(fixture.path("prefetched"));
+    fixture.fetch(&locked).unwrap();
+
+    fs::remove_dir_all(fixture.path("store")).unwrap();
+    fixture.store();
+    fs::remove_file(right).unwrap();
+    let error = fixture.refusal(&locked);
+    assert!(error.contains("neither in the store nor below") && error.contains("prefetched"), "{error}");
+}
+
 #[test]
 fn a_local_file_is_vouched_for_by_the_lock() {
     let fixture = Fixture::new(&[("thing", unsigned("thing"))], &[]);
