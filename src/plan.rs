@@ -109,6 +109,15 @@ pub struct Stream {
     pub image_format: ImageFormat,
     /// What `/opt` and `/usr/local` are.
     pub opt_usrlocal: OptUsrlocal,
+    /// That every source package has the same EVR on every architecture, if the stream asks for it.
+    pub same_evr: Option<SameEvr>,
+}
+
+/// `same-evr`: packages of all architectures are built from the same source packages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SameEvr {
+    /// Globs of source package names which may differ.
+    pub except: Vec<String>,
 }
 
 /// The distribution a stream is made of.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::package::header::Header;
+use crate::package::source_name;
 
 /// `RPMFILE_GHOST` (rpm: `rpmfiles.h`): listed, not shipped.
 const GHOST: u32 = 1 << 6;
@@ -83,9 +84,4 @@ impl Files {
 
 fn absolute(path: &Path) -> Option<String> {
     Some(format!("/{}", path.to_str()?))
-}
-
-/// The name in `NAME-VERSION-RELEASE.src.rpm`.
-fn source_name(file: &str) -> &str {
-    file.rsplitn(3, '-').nth(2).unwrap_or(file)
 }

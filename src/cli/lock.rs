@@ -6,10 +6,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
+use crate::error::hinted;
 use crate::fetch::{Fetcher, Options};
 use crate::lock::{self, Difference, LayerLock, Sources, Stale, Update, difference};
 use crate::manifest;
 use crate::package::Arch;
+use crate::plan::Plan;
 
 /// Solve the packages of a stream's layers and write their lockfiles
 ///
@@ -31,7 +33,7 @@ pub struct Args {
     /// Take the newest of these packages, keep the others
     #[arg(long, value_name = "NAME", num_args = 1..)]
     update_package: Vec<String>,
-    /// Write nothing; exit with status 3 if a lockfile is missing or out of date
+    /// Write nothing; exit with status 3 if a lockfile is missing or out of date, and say why
     #[arg(long)]
     check: bool,
 }
@@ -55,34 +57,48 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         (false, false) => Update::Packages(args.update_package.iter().cloned().collect()),
         (false, true) => Update::Nothing,
     };
+    let progress = global.progress();
     let arches = match args.arch.is_empty() {
         true => manifest::arches(&global.manifests, &args.stream)?,
         false => args.arch.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
     };
+    if args.check && lock::is_interrupted(&global.lockfiles, &args.stream) {
+        let (lockfiles, stream) = (global.lockfiles.display(), &args.stream);
+        let told = format!(
+            "writing {lockfiles}/{stream} was interrupted: run `strata lock {stream}`, which completes it"
+        );
+        progress.warn(&told);
+        return Ok(Answer::No);
+    }
+    lock::finish(&global.lockfiles, &args.stream)?;
     let store = global.store()?;
-    let progress = global.progress();
     let fetcher = Fetcher::new(&store, Options::default());
     let sources =
         Sources { store: &store, fetcher: &fetcher, manifests: &global.manifests, progress: &*progress };
-    // every architecture is solved before anything is written
-    let mut locks = Vec::new();
-    for arch in arches {
-        let plan = global.plan(&args.stream, arch)?;
-        let layers: Vec<&str> = plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect();
-        locks.extend(lock::lock(&plan, &layers, &global.lockfiles, &update, &sources, &*progress)?);
+    let plans: Vec<Plan> =
+        arches.into_iter().map(|arch| global.plan(&args.stream, arch)).collect::<Result<_>>()?;
+    let together = |plan: &Plan| plan.stream.same_evr.is_some() && !args.arch.is_empty();
+    if plans.iter().any(together) {
+        return Err(hinted(
+            format!("{} asks for the same builds on all architectures (`same-evr`)", args.stream),
+            "leave out --arch: they are locked together",
+        ));
     }
+    let layers = match plans.first() {
+        Some(plan) => plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect(),
+        None => Vec::new(),
+    };
+    let locks = lock::lock(&plans, &layers, &global.lockfiles, &update, &sources, &*progress)?;
+    let changed = || locks.iter().filter(|result| result.previous.as_ref() != Some(&result.lock));
     if !args.check {
-        for result in locks.iter().filter(|result| result.previous.as_ref() != Some(&result.lock)) {
-            result.lock.write(&global.lockfiles)?;
-        }
+        lock::write(&global.lockfiles, &args.stream, changed().map(|result| &result.lock))?;
     }
     let reports: Vec<Report> = locks.iter().map(report).collect();
     match global.json() {
         true => print_json(&reports)?,
         false => print(&reports.iter().map(|report| text(report, args.check)).collect::<String>())?,
     }
-    let changed = locks.iter().any(|result| result.previous.as_ref() != Some(&result.lock));
-    Ok(if args.check && changed { Answer::No } else { Answer::Done })
+    Ok(if args.check && changed().next().is_some() { Answer::No } else { Answer::Done })
 }
 
 fn report(result: &LayerLock) -> Report<'_> {
@@ -97,19 +113,20 @@ fn report(result: &LayerLock) -> Report<'_> {
     }
 }
 
-/// `node.x86_64: 13 packages (+1 ~2 -0), the manifest asks for something else`; with `--check` also what
-/// would change.
+/// `node.x86_64: 13 packages (+1 ~2 -0), the manifest asks for something else`, and what changes. A first lock
+/// has nothing to differ from.
 fn text(report: &Report, check: bool) -> String {
     let Report { layer, arch, packages, difference: Difference { added, changed, removed }, .. } = report;
     let mut text = format!("{layer}.{arch}: {packages} packages");
     match report.reason {
         None => text += ", kept\n",
+        Some(Stale::Together) if report.kept => text += ", kept\n",
         Some(Stale::Update) if report.kept => text += ", kept: an update changes nothing\n",
         Some(reason) => {
             text += &format!(" (+{} ~{} -{}), {reason}\n", added.len(), changed.len(), removed.len());
         }
     }
-    if check {
+    if check || *report.reason != Some(Stale::Missing) {
         text.extend(added.iter().map(|nevra| format!("  + {nevra}\n")));
         text.extend(changed.iter().map(|c| format!("  ~ {}.{} {} -> {}\n", c.name, c.arch, c.from, c.to)));
         text.extend(removed.iter().map(|nevra| format!("  - {nevra}\n")));

@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::is_interrupted;
 use crate::accounts::Ids;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
@@ -150,6 +151,12 @@ pub fn path(lockfiles: &Path, stream: &str, layer: &str, arch: Arch) -> PathBuf 
 /// Reads the lock of a layer, if there is one.
 pub fn read(lockfiles: &Path, stream: &str, layer: &str, arch: Arch) -> Result<Option<Lockfile>> {
     let path = path(lockfiles, stream, layer, arch);
+    if is_interrupted(lockfiles, stream) {
+        return Err(hinted(
+            format!("the set of {} was interrupted while it was written", path.display()),
+            format!("run `strata lock {stream}`, which completes it"),
+        ));
+    }
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -21,14 +21,17 @@
 //! locking carries them over, whatever else changes.
 
 mod chain;
+mod commit;
 mod difference;
 mod format;
 mod request;
 mod solve;
 mod sources;
 mod stale;
+mod together;
 
 pub use chain::{Installed, installed, ledger, packages_digest};
+pub use commit::{finish, is_interrupted, write};
 pub use difference::{Changed, Difference, difference};
 pub use format::{
     Action, LockedGroup, LockedPackage, LockedRepo, LockedUser, Lockfile, path, read, required,

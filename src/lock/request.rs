@@ -20,6 +20,9 @@ struct Request<'a> {
     exclude: BTreeSet<&'a str>,
     weak_deps: bool,
     overrides: BTreeSet<Override<'a>>,
+    /// Exceptions to `same-evr`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_evr: Option<BTreeSet<&'a str>>,
 }
 
 #[derive(Serialize)]
@@ -52,6 +55,7 @@ pub fn request_digest(plan: &Plan, layer: &Layer) -> Digest {
         exclude: values(&packages.exclude),
         weak_deps: packages.weak_deps,
         overrides: packages.overrides.iter().map(|entry| self::entry(&entry.value)).collect(),
+        same_evr: plan.stream.same_evr.as_ref().map(|rule| rule.except.iter().map(String::as_str).collect()),
     };
     Digest::of(serde_json::to_vec(&request).expect("strings and numbers always make JSON"))
 }

@@ -7,11 +7,13 @@ use anyhow::{Context, Result};
 
 use super::format::VERSION;
 use super::stale::{Inputs, stale};
-use super::{Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, installed, read, required};
+use super::{
+    Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, installed, read, required, together,
+};
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted, similar};
 use crate::package::Nevra;
-use crate::plan::{self, Base, Layer, Override, OverrideTo, Plan, Sourced};
+use crate::plan::{self, Base, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
 use crate::progress::Progress;
 use crate::repo::{RepoMetadata, RepoPackage};
 use crate::resolve::{self, Change, Effect, Parent, Request, Source};
@@ -52,37 +54,60 @@ pub struct LayerLock {
     pub solved: Option<Stale>,
 }
 
-/// Brings the locks of `layers` up to date, bottom first; writes nothing.
+/// Brings the locks of `layers` up to date, bottom first, for each of `plans`, which are those of one stream for
+/// different architectures; writes nothing.
 ///
 /// A lock that holds is kept without looking at any repository, unless an update is asked for. The locks of
-/// layers below that are not named are taken as they are.
+/// layers below that are not named are taken as they are. The result is sorted by architecture, as `plans` are,
+/// then in stack order.
 pub fn lock(
-    plan: &Plan,
+    plans: &[Plan],
     layers: &[&str],
     lockfiles: &Path,
     update: &Update,
     metadata: &dyn Metadata,
     progress: &dyn Progress,
 ) -> Result<Vec<LayerLock>> {
-    let mut run = Run { plan, update, metadata, progress, repos: BTreeMap::new(), complete: BTreeSet::new() };
-    let mut locks: BTreeMap<&str, Lockfile> = BTreeMap::new();
+    let same_evr = plans.first().and_then(|plan| plan.stream.same_evr.as_ref());
+    // only what has to agree is solved side by side, so that the metadata of one architecture are in memory
+    let side_by_side = if same_evr.is_some() { plans.len() } else { 1 };
     let mut done = Vec::new();
-    let needed: BTreeSet<&str> =
-        layers.iter().flat_map(|name| plan.stack(name)).map(|layer| layer.name.as_str()).collect();
-    check_update(plan, &needed, lockfiles, update)?;
-    for layer in plan.layers.iter().filter(|layer| needed.contains(layer.name.as_str())) {
-        if !layers.contains(&layer.name.as_str()) {
-            locks.insert(&layer.name, required(plan, layer, lockfiles)?);
-            continue;
-        }
-        let previous = read(lockfiles, &plan.stream.name, &layer.name, plan.stream.arch)?;
-        let stack = plan.stack(&layer.name);
-        let chain: Vec<&Lockfile> = stack.iter().filter_map(|below| locks.get(below.name.as_str())).collect();
-        let result = run.layer(layer, &chain, previous)?;
-        locks.insert(&layer.name, result.lock.clone());
-        done.push(result);
+    for plans in plans.chunks(side_by_side) {
+        let mut runs: Vec<Run> =
+            plans.iter().map(|plan| Run::new(plan, update, metadata, progress)).collect();
+        lock_stack(&mut runs, layers, lockfiles, same_evr)?;
+        done.extend(runs.into_iter().flat_map(|run| run.done));
     }
     Ok(done)
+}
+
+fn lock_stack(runs: &mut [Run], layers: &[&str], lockfiles: &Path, same_evr: Option<&SameEvr>) -> Result<()> {
+    let Some(plan) = runs.first().map(|run| run.plan) else { return Ok(()) };
+    let needed: BTreeSet<&str> =
+        layers.iter().flat_map(|name| plan.stack(name)).map(|layer| layer.name.as_str()).collect();
+    for run in &*runs {
+        check_update(run.plan, &needed, lockfiles, run.update)?;
+    }
+    for name in plan.layers.iter().map(|layer| layer.name.as_str()).filter(|name| needed.contains(name)) {
+        if !layers.contains(&name) {
+            runs.iter_mut().try_for_each(|run| run.take(name, lockfiles))?;
+            continue;
+        }
+        let questions: Result<Vec<_>> = runs.iter().map(|run| run.question(name, lockfiles)).collect();
+        let mut questions = questions?;
+        let locks = match same_evr {
+            Some(rule) => together::agree(runs, &mut questions, rule)?,
+            None => runs
+                .iter_mut()
+                .zip(&questions)
+                .map(|(run, asked)| run.answer(asked))
+                .collect::<Result<_>>()?,
+        };
+        for ((run, question), lock) in runs.iter_mut().zip(questions).zip(locks) {
+            run.settle(question, lock);
+        }
+    }
+    Ok(())
 }
 
 /// A name that is in no lock is a mistake.
@@ -101,19 +126,54 @@ fn check_update(plan: &Plan, layers: &BTreeSet<&str>, lockfiles: &Path, update: 
     Err(hinted(format!("no layer has `{name}` locked, so it cannot be updated"), advice))
 }
 
-struct Run<'r> {
-    plan: &'r Plan,
+/// Locking for one architecture.
+pub(super) struct Run<'r> {
+    pub plan: &'r Plan,
     update: &'r Update,
     metadata: &'r dyn Metadata,
     progress: &'r dyn Progress,
     /// Metadata loaded so far, by repository id.
-    repos: BTreeMap<String, RepoMetadata>,
+    pub repos: BTreeMap<String, RepoMetadata>,
     /// Those of them with complete file lists.
     complete: BTreeSet<String>,
+    /// The locks that hold now, by layer.
+    locks: BTreeMap<&'r str, Lockfile>,
+    /// The layers that were to be locked.
+    done: Vec<LayerLock>,
 }
 
-impl Run<'_> {
-    fn layer(&mut self, layer: &Layer, chain: &[&Lockfile], previous: Option<Lockfile>) -> Result<LayerLock> {
+/// What is to be decided of a layer.
+pub(super) struct Question<'r> {
+    pub layer: &'r Layer,
+    /// The locks below, bottom first.
+    pub chain: Vec<Lockfile>,
+    pub previous: Option<Lockfile>,
+    inputs: Inputs,
+    pub local: BTreeMap<PathBuf, RepoPackage>,
+    /// Why the previous lock does not do.
+    pub stale: Option<Stale>,
+}
+
+impl<'r> Run<'r> {
+    fn new(
+        plan: &'r Plan,
+        update: &'r Update,
+        metadata: &'r dyn Metadata,
+        progress: &'r dyn Progress,
+    ) -> Self {
+        let (repos, complete, locks) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { plan, update, metadata, progress, repos, complete, locks, done: Vec::new() }
+    }
+
+    /// Takes the lock of a layer as it is.
+    fn take(&mut self, layer: &str, lockfiles: &Path) -> Result<()> {
+        let layer = self.plan.known_layer(layer)?;
+        self.locks.insert(&layer.name, required(self.plan, layer, lockfiles)?);
+        Ok(())
+    }
+
+    fn question(&self, layer: &str, lockfiles: &Path) -> Result<Question<'r>> {
+        let layer = self.plan.known_layer(layer)?;
         if let Base::Image(image) = &layer.from {
             return Err(hinted(
                 format!(
@@ -123,24 +183,45 @@ impl Run<'_> {
                 "stand on a layer of the stream",
             ));
         }
-        let inputs = Inputs::of(self.plan, layer, chain);
+        let previous = read(lockfiles, &self.plan.stream.name, &layer.name, self.plan.stream.arch)?;
+        let below = self.plan.stack(&layer.name).into_iter();
+        let chain: Vec<Lockfile> =
+            below.filter_map(|below| self.locks.get(below.name.as_str()).cloned()).collect();
+        let inputs = Inputs::of(self.plan, layer, &chain.iter().collect::<Vec<_>>());
         let local = self.local(layer)?;
-        let solved = stale(previous.as_ref(), inputs, &local, self.update);
-        let lock = match (&solved, &previous) {
-            (None, Some(lock)) => lock.clone(),
-            _ => {
-                let favored = self.favored(previous.as_ref());
-                let (stream, arch) = (&self.plan.stream.name, self.plan.stream.arch);
-                let lock = self.solve(layer, chain, &local, &favored, inputs);
-                let mut lock = lock.with_context(|| format!("locking {stream}/{} for {arch}", layer.name))?;
-                // an id stays its account's when the package that makes it leaves: machines have its files
-                lock.set_ledger(&previous.as_ref().map(Lockfile::ledger).unwrap_or_default());
-                // repositories published again without a change for this layer are no news
-                let same = previous.as_ref().filter(|old| old.packages == lock.packages);
-                same.filter(|_| solved == Some(Stale::Update)).cloned().unwrap_or(lock)
-            }
-        };
-        Ok(LayerLock { lock, previous, solved })
+        let stale = stale(previous.as_ref(), inputs, &local, self.update);
+        Ok(Question { layer, chain, previous, inputs, local, stale })
+    }
+
+    /// The lock that holds: the old one, or a new one.
+    fn answer(&mut self, question: &Question) -> Result<Lockfile> {
+        match (&question.stale, &question.previous) {
+            (None, Some(lock)) => Ok(lock.clone()),
+            _ => self.solved(question, &BTreeMap::new()),
+        }
+    }
+
+    /// A new lock, with no other than these builds of source packages.
+    pub(super) fn solved(
+        &mut self,
+        question: &Question,
+        builds: &BTreeMap<String, String>,
+    ) -> Result<Lockfile> {
+        let (stream, arch) = (&self.plan.stream.name, self.plan.stream.arch);
+        let context = || format!("locking {stream}/{} for {arch}", question.layer.name);
+        let mut lock = self.solve(question, builds).with_context(context)?;
+        let previous = question.previous.as_ref();
+        // an id stays its account's when the package that makes it leaves: machines have its files
+        lock.set_ledger(&previous.map(Lockfile::ledger).unwrap_or_default());
+        // repositories published again without a change for this layer are no news
+        let same = previous.filter(|old| old.packages == lock.packages);
+        let asks_the_same = matches!(question.stale, Some(Stale::Update | Stale::Together));
+        Ok(same.filter(|_| asks_the_same).cloned().unwrap_or(lock))
+    }
+
+    fn settle(&mut self, question: Question<'r>, lock: Lockfile) {
+        self.locks.insert(&question.layer.name, lock.clone());
+        self.done.push(LayerLock { lock, previous: question.previous, solved: question.stale });
     }
 
     /// The local RPMs of the layer's overrides, each of the package it overrides.
@@ -169,15 +250,11 @@ impl Run<'_> {
         }
     }
 
-    fn solve(
-        &mut self,
-        layer: &Layer,
-        chain: &[&Lockfile],
-        local: &BTreeMap<PathBuf, RepoPackage>,
-        favored: &BTreeSet<Nevra>,
-        inputs: Inputs,
-    ) -> Result<Lockfile> {
-        let parents = self.gather(layer, chain, local)?;
+    fn solve(&mut self, question: &Question, builds: &BTreeMap<String, String>) -> Result<Lockfile> {
+        let Question { layer, chain, previous, inputs, local, .. } = question;
+        let chain: Vec<&Lockfile> = chain.iter().collect();
+        let parents = self.gather(layer, &chain, local)?;
+        let favored = self.favored(previous.as_ref());
         let nothing = BTreeSet::new();
         let update = if let Update::Packages(names) = self.update { names } else { &nothing };
         let repos: Vec<&RepoMetadata> =
@@ -188,8 +265,9 @@ impl Run<'_> {
             parents: &parents,
             packages: &layer.packages,
             local,
-            favored,
+            favored: &favored,
             update,
+            builds,
         };
         let solution = resolve::solve(&request).or_else(|error| unsolved(layer, error))?;
         for entry in &solution.unused_overrides {

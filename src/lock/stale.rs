@@ -27,6 +27,10 @@ pub enum Stale {
     Local(String),
     /// An update was asked for.
     Update,
+    /// The architectures have different builds of this source package, which the stream forbids.
+    Builds(String),
+    /// Another architecture is solved, and the stream asks that all have the same builds.
+    Together,
 }
 
 impl fmt::Display for Stale {
@@ -37,6 +41,8 @@ impl fmt::Display for Stale {
             Self::Parent => f.write_str("the layers below have other packages"),
             Self::Local(package) => write!(f, "the local RPM of {package} is another one"),
             Self::Update => f.write_str("an update was asked for"),
+            Self::Builds(source) => write!(f, "the architectures have different builds of {source}"),
+            Self::Together => f.write_str("another architecture is locked again"),
         }
     }
 }

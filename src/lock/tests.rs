@@ -128,7 +128,7 @@ impl Stream {
     fn try_lock(&self, layers: &[&str], update: &Update, repos: &Repos) -> Result<Vec<LayerLock>> {
         let plan = manifest::load(&self.dir.path().join("manifests"), "s", Arch::X86_64)
             .unwrap_or_else(|invalid| panic!("{}", invalid.render(false)));
-        let locks = lock(&plan, layers, &self.lockfiles(), update, repos, &Silent)?;
+        let locks = lock(&[plan], layers, &self.lockfiles(), update, repos, &Silent)?;
         locks.iter().try_for_each(|result| result.lock.write(&self.lockfiles()))?;
         Ok(locks)
     }

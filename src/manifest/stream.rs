@@ -8,11 +8,22 @@ use super::reader::{Item, Table, Text, clean};
 use super::rules;
 use super::variables::{Variables, check_name, references};
 use crate::package::Arch;
-use crate::plan::{ImageFormat, OptUsrlocal, Os, Repo, Stream, VersionScheme};
+use crate::plan::{ImageFormat, OptUsrlocal, Os, Repo, SameEvr, Stream, VersionScheme};
 
 /// Keys of `stream.toml`.
-pub const KEYS: &[&str] =
-    &["name", "openshift", "arches", "layers", "rpmdb", "os", "version", "image", "variables", "repos"];
+pub const KEYS: &[&str] = &[
+    "name",
+    "openshift",
+    "arches",
+    "layers",
+    "rpmdb",
+    "same-evr",
+    "os",
+    "version",
+    "image",
+    "variables",
+    "repos",
+];
 
 const REPO_KEYS: &[&str] = &[
     "baseurl",
@@ -86,6 +97,7 @@ pub fn head<'a>(
     let image_format = image_choice(root, "format", formats);
     let policies = [("root", OptUsrlocal::Root), ("var", OptUsrlocal::Var)];
     let opt_usrlocal = image_choice(root, "opt-usrlocal", policies);
+    let same_evr = root.get("same-evr").and_then(|item| same_evr(&item));
     let rpmdb = root.text("rpmdb").and_then(|text| text.checked(rules::rootfs_path)).map(|text| text.value);
     let os = os?;
     let variables = variables(root, &os, openshift.as_deref(), set)?;
@@ -103,6 +115,7 @@ pub fn head<'a>(
         version: version?,
         image_format,
         opt_usrlocal,
+        same_evr,
     };
     Some(StreamFile { stream, layers, repos: Vec::new(), variables })
 }
@@ -178,6 +191,16 @@ fn image_choice<T: Copy, const N: usize>(
         })
     });
     chosen.unwrap_or(choices[0].1)
+}
+
+/// `same-evr = true`, or a table with exceptions.
+fn same_evr(item: &Item) -> Option<SameEvr> {
+    if item.is_boolean() {
+        return item.boolean()?.then(SameEvr::default);
+    }
+    let except = item.table(&["except"])?.texts("except");
+    let except = except.into_iter().filter_map(|text| text.checked(rules::glob)).map(|text| text.value);
+    Some(SameEvr { except: except.collect() })
 }
 
 /// Resolves `[variables]`, which may use each other. Nothing if one of them is mistaken.

@@ -49,6 +49,9 @@ pub struct Request<'a> {
     pub favored: &'a BTreeSet<Nevra>,
     /// Names that are not favored but taken in the newest version that fits the request.
     pub update: &'a BTreeSet<String>,
+    /// Source packages of which one build alone may be taken: its file name, by the name of the package. If there
+    /// are any, what the others are needed with may be another version than the newest.
+    pub builds: &'a BTreeMap<String, String>,
 }
 
 /// A package of a layer below.
@@ -141,7 +144,7 @@ fn attempt<'a>(
     let (asks, jobs): (Vec<Ask>, Vec<Job>) = jobs.iter().cloned().unzip();
     universe
         .pool
-        .solve(&jobs, request.packages.weak_deps)
+        .solve(&jobs, request.builds.is_empty(), request.packages.weak_deps)
         .map_err(|problems| explain(universe, &asks, &jobs, &problems))
 }
 

@@ -38,7 +38,7 @@ pub struct DependencyId(ffi::Id);
 /// What libsolv is told about a set of packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// One of them must be there, in the best version.
+    /// One of them must be there.
     Install,
     /// None of them may be there.
     Erase,
@@ -324,12 +324,19 @@ impl Pool {
 
     /// The packages that are there when all jobs are done, sorted; or one list of rules per contradiction.
     ///
-    /// The settings are libdnf's (`libdnf/goal/Goal.cpp`).
-    pub fn solve(&self, jobs: &[Job], weak_dependencies: bool) -> Result<Vec<PackageId>, Vec<Vec<Rule>>> {
+    /// The settings are libdnf's (`libdnf/goal/Goal.cpp`). With `best` an install job takes the best of its packages
+    /// or fails, else the best that can be had.
+    pub fn solve(
+        &self,
+        jobs: &[Job],
+        best: bool,
+        weak_dependencies: bool,
+    ) -> Result<Vec<PackageId>, Vec<Vec<Rule>>> {
         let mut queue = Queue::new();
         for job in jobs {
             let how = match job.action {
-                Action::Install => ffi::SOLVER_INSTALL | ffi::SOLVER_FORCEBEST,
+                Action::Install if best => ffi::SOLVER_INSTALL | ffi::SOLVER_FORCEBEST,
+                Action::Install => ffi::SOLVER_INSTALL,
                 Action::Erase => ffi::SOLVER_ERASE,
                 Action::Lock => ffi::SOLVER_LOCK,
                 Action::Favor => ffi::SOLVER_FAVOR,

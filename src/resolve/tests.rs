@@ -15,6 +15,7 @@ struct World {
     local: BTreeMap<PathBuf, RepoPackage>,
     favored: BTreeSet<Nevra>,
     update: BTreeSet<String>,
+    builds: BTreeMap<String, String>,
 }
 
 impl World {
@@ -94,6 +95,7 @@ impl World {
             local: &self.local,
             favored: &self.favored,
             update: &self.update,
+            builds: &self.builds,
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::pool::{BadDependency, PackageId, Pool};
 use super::spec::{self, BadPattern, Form, Pattern};
 use super::{Request, is_version};
-use crate::package::{Dependency, Nevra};
+use crate::package::{Dependency, Nevra, source_name};
 use crate::plan::{Origin, Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
 
@@ -33,6 +33,8 @@ pub enum Hidden<'a> {
     Overridden(&'a Sourced<Override>),
     /// A `remove` entry takes the package of this name away.
     Removed(&'a Origin),
+    /// Another build of the source package is the one that all architectures take.
+    OtherBuild(&'a str),
 }
 
 impl fmt::Display for Hidden<'_> {
@@ -43,6 +45,7 @@ impl fmt::Display for Hidden<'_> {
             Self::Excluded(origin) => write!(f, "is excluded at {origin}"),
             Self::Overridden(entry) => write!(f, "is not what the override at {} wants", entry.origin),
             Self::Removed(origin) => write!(f, "is of a name removed at {origin}"),
+            Self::OtherBuild(file) => write!(f, "is not built from {file}, which all architectures have"),
         }
     }
 }
@@ -263,6 +266,7 @@ struct Verdicts<'a> {
     excluded: BTreeMap<&'a Nevra, &'a Origin>,
     overrides: BTreeMap<&'a str, &'a Sourced<Override>>,
     removed: BTreeMap<&'a str, &'a Origin>,
+    builds: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Verdicts<'a> {
@@ -285,7 +289,7 @@ impl<'a> Verdicts<'a> {
         }
         let overrides =
             request.packages.overrides.iter().map(|entry| (entry.value.package.as_str(), entry)).collect();
-        Self { arch: request.arch.rpm(), excluded, overrides, removed }
+        Self { arch: request.arch.rpm(), excluded, overrides, removed, builds: request.builds }
     }
 
     fn on(&self, package: &RepoPackage, source: Source) -> Option<Hidden<'a>> {
@@ -304,7 +308,13 @@ impl<'a> Verdicts<'a> {
                 OverrideTo::Version(evr) => is_version(&nevra.evr, evr),
                 OverrideTo::File(_) => false,
             };
-            return (!wanted).then_some(Hidden::Overridden(entry));
+            if !wanted {
+                return Some(Hidden::Overridden(entry));
+            }
+        }
+        let build = self.builds.get(source_name(&package.source)).filter(|build| **build != package.source);
+        if let Some(build) = build {
+            return Some(Hidden::OtherBuild(build));
         }
         self.removed.get(nevra.name.as_str()).map(|origin| Hidden::Removed(origin))
     }

@@ -96,7 +96,8 @@ impl Ecosystem {
             ..Packages::default()
         };
         let repos: Vec<&RepoMetadata> = self.metadata.iter().collect();
-        let (local, names, nevras) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (local, builds) = (BTreeMap::new(), BTreeMap::new());
+        let (names, nevras) = (BTreeSet::new(), BTreeSet::new());
         let solution = resolve::solve(&Request {
             arch: strata::package::Arch::X86_64,
             repos: &repos,
@@ -105,6 +106,7 @@ impl Ecosystem {
             local: &local,
             favored: &nevras,
             update: &names,
+            builds: &builds,
         });
         match solution {
             Ok(solution) => {
