@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Answer, Global, print, print_json};
 use crate::error::hinted;
 use crate::fetch::{Fetcher, Options};
-use crate::lock::{self, Difference, LayerLock, Sources, Stale, Update, difference};
+use crate::lock::{self, Advised, Difference, LayerLock, Sources, Stale, Update, difference};
 use crate::manifest;
 use crate::package::Arch;
 use crate::plan::Plan;
@@ -33,9 +33,43 @@ pub struct Args {
     /// Take the newest of these packages, keep the others
     #[arg(long, value_name = "NAME", num_args = 1..)]
     update_package: Vec<String>,
+    /// Move these packages, which have left their repositories, to the nearest version on offer, keep the others
+    #[arg(long, value_name = "NAME", num_args = 1.., conflicts_with_all = ["update", "update_package"])]
+    repair: Vec<String>,
+    /// Take the fixed versions that security advisories (updateinfo) name, and what these need; keep the others
+    #[arg(long, conflicts_with_all = ["update", "update_package", "repair"])]
+    security_only: bool,
+    /// Take the versions that this advisory names; may be repeated
+    #[arg(long, value_name = "ID", conflicts_with_all = ["update", "update_package", "repair"])]
+    advisory: Vec<String>,
+    /// Take the versions that advisories about this CVE name; may be repeated
+    #[arg(long, value_name = "ID", conflicts_with_all = ["update", "update_package", "repair"])]
+    cve: Vec<String>,
+    /// Take the versions that advisories of this severity name; may be repeated
+    #[arg(long, value_name = "SEVERITY", conflicts_with_all = ["update", "update_package", "repair"])]
+    severity: Vec<String>,
     /// Write nothing; exit with status 3 if a lockfile is missing or out of date, and say why
     #[arg(long)]
     check: bool,
+}
+
+impl Args {
+    fn wanted(&self) -> Update {
+        let set = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
+        let advised = Advised {
+            security: self.security_only,
+            ids: set(&self.advisory),
+            cves: set(&self.cve),
+            severities: set(&self.severity),
+        };
+        match self {
+            Self { update: true, .. } => Update::Everything,
+            _ if !self.update_package.is_empty() => Update::Packages(set(&self.update_package)),
+            _ if !self.repair.is_empty() => Update::Repair(set(&self.repair)),
+            _ if advised != Advised::default() => Update::Advised(advised),
+            _ => Update::Nothing,
+        }
+    }
 }
 
 /// What `--format json` prints for a layer.
@@ -52,11 +86,7 @@ struct Report<'r> {
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
-    let update = match (args.update, args.update_package.is_empty()) {
-        (true, _) => Update::Everything,
-        (false, false) => Update::Packages(args.update_package.iter().cloned().collect()),
-        (false, true) => Update::Nothing,
-    };
+    let update = args.wanted();
     let progress = global.progress();
     let arches = match args.arch.is_empty() {
         true => manifest::arches(&global.manifests, &args.stream)?,

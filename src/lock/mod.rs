@@ -24,11 +24,13 @@ mod chain;
 mod commit;
 mod difference;
 mod format;
+mod least;
 mod request;
 mod solve;
 mod sources;
 mod stale;
 mod together;
+mod update;
 
 pub use chain::{Installed, installed, ledger, packages_digest};
 pub use commit::{finish, is_interrupted, write};
@@ -37,9 +39,12 @@ pub use format::{
     Action, LockedGroup, LockedPackage, LockedRepo, LockedUser, Lockfile, path, read, required,
 };
 pub use request::request_digest;
-pub use solve::{LayerLock, Metadata, Update, lock};
+pub use solve::{LayerLock, Metadata, lock};
 pub use sources::Sources;
 pub use stale::{Stale, current};
+pub use update::{Advised, Update};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worlds;

@@ -7,21 +7,25 @@ use anyhow::{Context, Result};
 
 use super::format::VERSION;
 use super::stale::{Inputs, stale};
+use super::update::nearest;
 use super::{
-    Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, installed, read, required, together,
+    Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least, read, required,
+    together,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted, similar};
-use crate::package::Nevra;
+use crate::package::{Nevra, source_name};
 use crate::plan::{self, Base, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
 use crate::progress::Progress;
 use crate::repo::{RepoMetadata, RepoPackage};
-use crate::resolve::{self, Change, Effect, Parent, Request, Source};
+use crate::resolve::{self, Change, Effect, Held, Parent, Request, Source};
 
 /// Where metadata come from: repositories, the store, local files.
 pub trait Metadata {
     /// The newest metadata of a repository.
     fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata>;
+    /// Reads the advisories of a repository.
+    fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
     /// Completes the file lists of a repository's packages.
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
     /// The metadata a repository had when its repomd.xml had this digest, if they are still at hand.
@@ -30,17 +34,6 @@ pub trait Metadata {
     fn locked(&self, plan: &Plan, package: &LockedPackage) -> Result<RepoPackage>;
     /// A local RPM, its location below the manifests' directory.
     fn local(&self, file: &Path) -> Result<RepoPackage>;
-}
-
-/// What may change in a lock that still holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// Nothing.
-    Nothing,
-    /// Packages of these names.
-    Packages(BTreeSet<String>),
-    /// Everything.
-    Everything,
 }
 
 /// A layer's lock, kept or new.
@@ -107,12 +100,15 @@ fn lock_stack(runs: &mut [Run], layers: &[&str], lockfiles: &Path, same_evr: Opt
             run.settle(question, lock);
         }
     }
-    Ok(())
+    match runs.first().map(|run| run.update) {
+        Some(Update::Advised(advised)) => advised.check(runs.iter().flat_map(|run| run.repos.values())),
+        _ => Ok(()),
+    }
 }
 
 /// A name that is in no lock is a mistake.
 fn check_update(plan: &Plan, layers: &BTreeSet<&str>, lockfiles: &Path, update: &Update) -> Result<()> {
-    let Update::Packages(wanted) = update else { return Ok(()) };
+    let Some(wanted) = update.names() else { return Ok(()) };
     let mut known = BTreeSet::new();
     for layer in layers {
         let lock = read(lockfiles, &plan.stream.name, layer, plan.stream.arch)?;
@@ -254,21 +250,38 @@ impl<'r> Run<'r> {
         let Question { layer, chain, previous, inputs, local, .. } = question;
         let chain: Vec<&Lockfile> = chain.iter().collect();
         let parents = self.gather(layer, &chain, local)?;
+        let unlisted = match previous {
+            Some(lock) if self.update.keeps_unlisted() => self.unlisted(lock)?,
+            _ => Vec::new(),
+        };
+        let repos: Vec<&RepoMetadata> =
+            layer.packages.repos.iter().filter_map(|id| self.repos.get(id)).collect();
+        let offers: Vec<&RepoMetadata> = repos.iter().copied().chain(&unlisted).collect();
         let favored = self.favored(previous.as_ref());
         let nothing = BTreeSet::new();
         let update = if let Update::Packages(names) = self.update { names } else { &nothing };
-        let repos: Vec<&RepoMetadata> =
-            layer.packages.repos.iter().filter_map(|id| self.repos.get(id)).collect();
+        let fixed = match (self.update, previous) {
+            (Update::Advised(advised), Some(lock)) => advised.versions(lock, &repos),
+            _ => Held::new(),
+        };
+        let mut held = self.held(layer, previous.as_ref(), &repos, &unlisted, builds);
+        held.extend(fixed.clone());
         let request = Request {
             arch: self.plan.stream.arch,
-            repos: &repos,
+            repos: &offers,
             parents: &parents,
             packages: &layer.packages,
             local,
             favored: &favored,
             update,
             builds,
+            held: &fixed,
         };
+        if resolve::solve(&Request { held: &held, ..request }).is_err() {
+            let released = least::released(&request, &held).or_else(|error| unsolved(layer, error))?;
+            held.retain(|name, _| fixed.contains_key(name) || !released.contains(name));
+        }
+        let request = Request { held: &held, ..request };
         let solution = resolve::solve(&request).or_else(|error| unsolved(layer, error))?;
         for entry in &solution.unused_overrides {
             let package = &entry.value.package;
@@ -289,6 +302,67 @@ impl<'r> Run<'r> {
         };
         lock.check().context("the repositories offer a package that cannot be locked")?;
         Ok(lock)
+    }
+
+    /// The versions that packages are held at, as long as that has a solution: those of the old lock that are on
+    /// offer and not to be updated.
+    fn held(
+        &self,
+        layer: &Layer,
+        previous: Option<&Lockfile>,
+        repos: &[&RepoMetadata],
+        unlisted: &[RepoMetadata],
+        builds: &BTreeMap<String, String>,
+    ) -> Held {
+        let mut held = Held::new();
+        let Some(lock) = previous.filter(|_| *self.update != Update::Everything) else { return held };
+        let packages = repos.iter().copied().chain(unlisted).flat_map(|repo| &repo.packages);
+        let offered: HashSet<&Nevra> = packages.map(|package| &package.nevra).collect();
+        let asked = |name: &str| self.update.names().is_some_and(|names| names.contains(name));
+        for package in lock.packages.iter().filter(|package| package.action != Action::Remove) {
+            let overridden = layer.packages.overrides.iter().any(|entry| entry.value.package == package.name);
+            let build = builds.get(source_name(&package.source));
+            let fits = !overridden && build.is_none_or(|build| *build == package.source);
+            if fits && !asked(&package.name) && offered.contains(&package.nevra()) {
+                held.entry(package.name.clone()).or_default().insert(package.evr.clone());
+            }
+        }
+        if let Update::Repair(names) = self.update {
+            for package in lock.packages.iter().filter(|package| names.contains(&package.name)) {
+                let evr = nearest(package, repos);
+                held.extend(evr.map(|evr| (package.name.clone(), BTreeSet::from([evr]))));
+            }
+        }
+        held
+    }
+
+    /// The packages of an old lock that repositories have dropped and that are not to be repaired, as far as anything
+    /// still tells what they require.
+    fn unlisted(&self, lock: &Lockfile) -> Result<Vec<RepoMetadata>> {
+        let listed: HashSet<Digest> = self.digests().map(|(digest, _)| digest).collect();
+        let mut gone = installed(&[lock]);
+        gone.retain(|Installed { package, .. }| {
+            let asked = self.update.names().is_some_and(|names| names.contains(&package.name));
+            !asked && package.repo != "file" && package.sha256.is_some_and(|digest| !listed.contains(&digest))
+        });
+        let recorded = self.recorded(&gone, &[lock], false)?;
+        let mut unlisted: BTreeMap<&str, RepoMetadata> = BTreeMap::new();
+        for installed in &gone {
+            let LockedPackage { repo, location, sha256, size, source, .. } = &installed.package;
+            let Some(metadata) = self.repos.get(repo) else { continue };
+            // what nobody has any more cannot stay
+            let Ok(known) = self.parents(std::slice::from_ref(installed), &recorded) else { continue };
+            let bare = || RepoMetadata { packages: Vec::new(), advisories: Vec::new(), ..metadata.clone() };
+            let packages = known.into_iter().map(|parent| RepoPackage {
+                location: location.clone(),
+                sha256: *sha256,
+                size: *size,
+                source: source.clone(),
+                ..parent.package
+            });
+            unlisted.entry(repo).or_insert_with(bare).packages.extend(packages);
+        }
+        Ok(unlisted.into_values().collect())
     }
 
     /// Loads what solving a layer needs, with all file lists only if a path asks for them; gives the packages
@@ -317,7 +391,11 @@ impl<'r> Run<'r> {
             if !self.repos.contains_key(*id) {
                 // a repository packages below are from may have left the stream since
                 let Some(repo) = self.plan.stream.repos.get(*id) else { continue };
-                self.repos.insert((*id).to_owned(), self.metadata.newest(repo)?);
+                let mut metadata = self.metadata.newest(repo)?;
+                if let Update::Advised(_) = self.update {
+                    self.metadata.advisories(repo, &mut metadata)?;
+                }
+                self.repos.insert((*id).to_owned(), metadata);
             }
         }
         Ok(())

@@ -32,6 +32,10 @@ impl Metadata for Sources<'_> {
         self.fetcher.metadata(repo, self.progress)
     }
 
+    fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        self.fetcher.advisories(repo, metadata)
+    }
+
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
         self.fetcher.filelists(repo, metadata)
     }

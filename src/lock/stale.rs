@@ -106,7 +106,10 @@ pub(super) fn stale(
     let wanted = match update {
         Update::Nothing => false,
         Update::Everything => true,
-        Update::Packages(names) => lock.packages.iter().any(|package| names.contains(&package.name)),
+        Update::Advised(_) => true,
+        Update::Packages(names) | Update::Repair(names) => {
+            lock.packages.iter().any(|package| names.contains(&package.name))
+        }
     };
     wanted.then_some(Stale::Update)
 }

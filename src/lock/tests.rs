@@ -53,6 +53,10 @@ impl Metadata for Repos {
         })
     }
 
+    fn advisories(&self, _: &plan::Repo, _: &mut RepoMetadata) -> Result<()> {
+        Ok(())
+    }
+
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
         self.calls.borrow_mut().push(format!("filelists {}", repo.id));
         for package in &mut metadata.packages {

@@ -52,7 +52,12 @@ pub struct Request<'a> {
     /// Source packages of which one build alone may be taken: its file name, by the name of the package. If there
     /// are any, what the others are needed with may be another version than the newest.
     pub builds: &'a BTreeMap<String, String>,
+    /// Names of which no other than these versions may be taken.
+    pub held: &'a Held,
 }
+
+/// Versions by the names of packages.
+pub type Held = BTreeMap<String, BTreeSet<Evr>>;
 
 /// A package of a layer below.
 #[derive(Clone, Debug)]

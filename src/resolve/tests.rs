@@ -16,6 +16,7 @@ struct World {
     favored: BTreeSet<Nevra>,
     update: BTreeSet<String>,
     builds: BTreeMap<String, String>,
+    held: Held,
 }
 
 impl World {
@@ -96,6 +97,7 @@ impl World {
             favored: &self.favored,
             update: &self.update,
             builds: &self.builds,
+            held: &self.held,
         }
     }
 

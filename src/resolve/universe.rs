@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::pool::{BadDependency, PackageId, Pool};
 use super::spec::{self, BadPattern, Form, Pattern};
-use super::{Request, is_version};
-use crate::package::{Dependency, Nevra, source_name};
+use super::{Held, Request, is_version};
+use crate::package::{Dependency, Evr, Nevra, source_name};
 use crate::plan::{Origin, Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
 
@@ -35,6 +35,8 @@ pub enum Hidden<'a> {
     Removed(&'a Origin),
     /// Another build of the source package is the one that all architectures take.
     OtherBuild(&'a str),
+    /// The package of this name is held at another version.
+    Held(&'a BTreeSet<Evr>),
 }
 
 impl fmt::Display for Hidden<'_> {
@@ -45,6 +47,10 @@ impl fmt::Display for Hidden<'_> {
             Self::Excluded(origin) => write!(f, "is excluded at {origin}"),
             Self::Overridden(entry) => write!(f, "is not what the override at {} wants", entry.origin),
             Self::Removed(origin) => write!(f, "is of a name removed at {origin}"),
+            Self::Held(versions) => {
+                let versions: Vec<String> = versions.iter().map(Evr::to_string).collect();
+                write!(f, "is not {}, which is to be taken", versions.join(" or "))
+            }
             Self::OtherBuild(file) => write!(f, "is not built from {file}, which all architectures have"),
         }
     }
@@ -267,6 +273,7 @@ struct Verdicts<'a> {
     overrides: BTreeMap<&'a str, &'a Sourced<Override>>,
     removed: BTreeMap<&'a str, &'a Origin>,
     builds: &'a BTreeMap<String, String>,
+    held: &'a Held,
 }
 
 impl<'a> Verdicts<'a> {
@@ -289,7 +296,14 @@ impl<'a> Verdicts<'a> {
         }
         let overrides =
             request.packages.overrides.iter().map(|entry| (entry.value.package.as_str(), entry)).collect();
-        Self { arch: request.arch.rpm(), excluded, overrides, removed, builds: request.builds }
+        Self {
+            arch: request.arch.rpm(),
+            excluded,
+            overrides,
+            removed,
+            builds: request.builds,
+            held: request.held,
+        }
     }
 
     fn on(&self, package: &RepoPackage, source: Source) -> Option<Hidden<'a>> {
@@ -315,6 +329,9 @@ impl<'a> Verdicts<'a> {
         let build = self.builds.get(source_name(&package.source)).filter(|build| **build != package.source);
         if let Some(build) = build {
             return Some(Hidden::OtherBuild(build));
+        }
+        if let Some(versions) = self.held.get(&nevra.name).filter(|held| !held.contains(&nevra.evr)) {
+            return Some(Hidden::Held(versions));
         }
         self.removed.get(nevra.name.as_str()).map(|origin| Hidden::Removed(origin))
     }

@@ -96,7 +96,7 @@ impl Ecosystem {
             ..Packages::default()
         };
         let repos: Vec<&RepoMetadata> = self.metadata.iter().collect();
-        let (local, builds) = (BTreeMap::new(), BTreeMap::new());
+        let (local, builds, held) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (names, nevras) = (BTreeSet::new(), BTreeSet::new());
         let solution = resolve::solve(&Request {
             arch: strata::package::Arch::X86_64,
@@ -107,6 +107,7 @@ impl Ecosystem {
             favored: &nevras,
             update: &names,
             builds: &builds,
+            held: &held,
         });
         match solution {
             Ok(solution) => {

@@ -1,140 +1,13 @@
-//! Architectures that lag, with metadata in memory; and small random worlds, in which every combination is tried.
+//! Architectures that lag; and small random worlds, in which every combination is tried.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
-use anyhow::{Result, bail};
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::digest::Digest;
-use crate::lock::{LayerLock, Metadata, Update, lock, write};
-use crate::manifest;
-use crate::package::{Comparison, Dependency, Nevra};
-use crate::plan::{self, Plan};
-use crate::progress::Silent;
-use crate::repo::{RepoMetadata, RepoPackage};
-
-/// A stream and what the repository `os` has for each architecture.
-struct World {
-    dir: tempfile::TempDir,
-    arches: Vec<Arch>,
-    packages: BTreeMap<&'static str, Vec<String>>,
-}
-
-impl World {
-    /// `same_evr` is the value of the key; `layers` are names and packages to install.
-    fn new(same_evr: &str, layers: &[(&str, &[&str])], offers: &[(&'static str, &[&str])]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("manifests/s");
-        fs::create_dir_all(&folder).unwrap();
-        let arches: Vec<&str> = offers.iter().map(|(arch, _)| *arch).collect();
-        let names: Vec<&str> = layers.iter().map(|(name, _)| *name).collect();
-        let stream = format!(
-            "arches = {arches:?}\nlayers = {names:?}\nsame-evr = {same_evr}\n\
-             [os]\nid = 'rhel'\nname = 'RHEL'\nversion = '9.6'\n\
-             [repos.os]\nbaseurl = 'file:///os/$basearch'\ngpgcheck = false\n"
-        );
-        fs::write(folder.join("stream.toml"), stream).unwrap();
-        for (name, install) in layers {
-            let text = format!("[packages]\ninstall = {install:?}\n");
-            fs::write(folder.join(format!("{name}.toml")), text).unwrap();
-        }
-        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        let packages = offers.iter().map(|(arch, list)| (*arch, owned(list))).collect();
-        Self { dir, arches: arches.iter().map(|arch| arch.parse().unwrap()).collect(), packages }
-    }
-
-    fn try_lock(&self, update: &Update) -> Result<Vec<LayerLock>> {
-        let plan = |arch: &Arch| manifest::load(&self.dir.path().join("manifests"), "s", *arch);
-        let plans: Vec<Plan> = self.arches.iter().map(plan).collect::<Result<_, _>>()?;
-        let layers: Vec<&str> = plans[0].layers.iter().map(|layer| layer.name.as_str()).collect();
-        let lockfiles = self.dir.path().join("lockfiles");
-        let locks = lock(&plans, &layers, &lockfiles, update, self, &Silent)?;
-        write(&lockfiles, "s", locks.iter().map(|result| &result.lock))?;
-        Ok(locks)
-    }
-
-    /// `base.x86_64: app-1-1 lib-2-1` of each lock.
-    fn lock(&self) -> Vec<String> {
-        let locks = self.try_lock(&Update::Nothing).unwrap_or_else(|error| panic!("{error:#}"));
-        let show = |LayerLock { lock, .. }: &LayerLock| {
-            let packages: Vec<String> =
-                lock.packages.iter().map(|p| format!("{}-{}", p.name, p.evr)).collect();
-            format!("{}.{}: {}", lock.layer, lock.arch, packages.join(" "))
-        };
-        locks.iter().map(show).collect()
-    }
-
-    fn refused(&self) -> String {
-        let error = self.try_lock(&Update::Nothing).unwrap_err();
-        assert!(!self.dir.path().join("lockfiles").exists());
-        format!("{error:#}")
-    }
-}
-
-impl Metadata for World {
-    fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
-        let arch = repo.baseurl[0].rsplit('/').next().unwrap();
-        let packages = &self.packages[arch];
-        Ok(RepoMetadata {
-            id: repo.id.clone(),
-            revision: 1,
-            repomd: Digest::of(packages.concat()),
-            priority: repo.priority,
-            cost: repo.cost,
-            packages: packages.iter().map(|text| package(text, arch)).collect(),
-            advisories: vec![],
-        })
-    }
-
-    fn filelists(&self, _: &plan::Repo, _: &mut RepoMetadata) -> Result<()> {
-        bail!("no path is asked for")
-    }
-
-    fn recorded(&self, _: &plan::Repo, _: &Digest) -> Result<Option<RepoMetadata>> {
-        Ok(None)
-    }
-
-    fn locked(&self, plan: &Plan, locked: &LockedPackage) -> Result<RepoPackage> {
-        Ok(package(&format!("{} {}", locked.name, locked.evr), plan.stream.arch.rpm()))
-    }
-
-    fn local(&self, _: &Path) -> Result<RepoPackage> {
-        bail!("there are no local files")
-    }
-}
-
-/// `NAME EVR; needs A = 1-1, B; source NAME`
-fn package(text: &str, arch: &str) -> RepoPackage {
-    let mut parts = text.split("; ");
-    let (name, evr) = parts.next().unwrap().split_once(' ').unwrap();
-    let nevra = Nevra { name: name.into(), evr: evr.parse().unwrap(), arch: arch.into() };
-    let dependency = |text: &str| {
-        let (name, version) = text.split_once(" = ").map_or((text, None), |(name, evr)| (name, Some(evr)));
-        let version = version.map(|evr| (Comparison::Eq, evr.parse().unwrap()));
-        Dependency { name: name.into(), version, pre: false }
-    };
-    let mut package = RepoPackage {
-        sha256: Some(Digest::of(nevra.to_string())),
-        location: format!("{nevra}.rpm"),
-        source: format!("{name}-{evr}.src.rpm"),
-        provides: vec![dependency(&format!("{name} = {evr}"))],
-        nevra,
-        ..RepoPackage::default()
-    };
-    for part in parts {
-        match part.split_once(' ').unwrap() {
-            ("needs", list) => package.requires = list.split(", ").map(dependency).collect(),
-            ("source", source) => package.source = format!("{source}-{evr}.src.rpm"),
-            (other, _) => panic!("{other}"),
-        }
-    }
-    package
-}
+use crate::lock::Update;
+use crate::lock::worlds::{NAMES, World, random_offer, text, valid, versions};
 
 #[test]
 fn a_lagging_architecture_holds_the_others_back() {
@@ -218,56 +91,6 @@ fn a_merge_that_mixed_two_sets_is_noticed() {
     assert_eq!(world.lock(), ["base.aarch64: app-2-1", "base.x86_64: app-2-1"]);
 }
 
-/// What a random world offers: by name and version the needs, a name and perhaps a version.
-type Offer = BTreeMap<(usize, usize), Vec<(usize, Option<usize>)>>;
-
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-
-fn random_offer(rng: &mut ChaCha8Rng) -> [Offer; 2] {
-    let mut offers = [Offer::new(), Offer::new()];
-    for name in 0..NAMES.len() {
-        for version in 1..=3 {
-            let mut needs = || -> Vec<(usize, Option<usize>)> {
-                let later: Vec<usize> = (name + 1..NAMES.len()).collect();
-                let need = |rng: &mut ChaCha8Rng| {
-                    let version = rng.gen_bool(0.5).then(|| rng.gen_range(1..=3));
-                    later.choose(rng).map(|name| (*name, version))
-                };
-                (0..rng.gen_range(0..=2)).filter_map(|_| need(rng)).collect()
-            };
-            let common = needs();
-            let own = needs();
-            let own_instead = rng.gen_bool(0.15);
-            for (index, offer) in offers.iter_mut().enumerate() {
-                if rng.gen_bool(0.75) {
-                    let needs = if index == 1 && own_instead { &own } else { &common };
-                    offer.insert((name, version), needs.clone());
-                }
-            }
-        }
-    }
-    offers
-}
-
-/// Every set of packages, a version or none of each name, that has what is wanted and all it needs.
-fn valid(offer: &Offer, wanted: &[usize]) -> Vec<[usize; 4]> {
-    let mut all = Vec::new();
-    for code in 0..256 {
-        let set = [code & 3, code >> 2 & 3, code >> 4 & 3, code >> 6 & 3];
-        let complete = (0..4).filter(|name| set[*name] > 0).all(|name| {
-            offer.get(&(name, set[name])).is_some_and(|needs| {
-                needs.iter().all(|(other, version)| {
-                    set[*other] > 0 && version.is_none_or(|version| version == set[*other])
-                })
-            })
-        });
-        if complete && wanted.iter().all(|name| set[*name] > 0) {
-            all.push(set);
-        }
-    }
-    all
-}
-
 fn agrees(a: &[usize; 4], b: &[usize; 4]) -> bool {
     (0..4).all(|name| a[name] == 0 || b[name] == 0 || a[name] == b[name])
 }
@@ -280,19 +103,6 @@ fn small_worlds_against_every_combination() {
     for case in 0..250 {
         let offers = random_offer(&mut rng);
         let wanted: &[usize] = if rng.gen_bool(0.5) { &[0] } else { &[0, 1] };
-        let text = |offer: &Offer| -> Vec<String> {
-            let line = |(&(name, version), needs): (&(usize, usize), &Vec<(usize, Option<usize>)>)| {
-                let need = |&(name, version): &(usize, Option<usize>)| match version {
-                    Some(version) => format!("{} = {version}-1", NAMES[name]),
-                    None => NAMES[name].to_owned(),
-                };
-                let needs: Vec<String> = needs.iter().map(need).collect();
-                let needs =
-                    if needs.is_empty() { String::new() } else { format!("; needs {}", needs.join(", ")) };
-                format!("{} {version}-1{needs}", NAMES[name])
-            };
-            offer.iter().map(line).collect()
-        };
         let install: Vec<&str> = wanted.iter().map(|name| NAMES[*name]).collect();
         let make = |same: &str| {
             let mut world = World::new(same, &[("base", &install)], &[("aarch64", &[]), ("x86_64", &[])]);
@@ -303,19 +113,11 @@ fn small_worlds_against_every_combination() {
         // what one architecture cannot have at all is no matter of several
         let Ok(alone) = make("false").try_lock(&Update::Nothing) else { continue };
         let [arm, intel] = [&offers[0], &offers[1]].map(|offer| valid(offer, wanted));
-        let set = |LayerLock { lock, .. }: &LayerLock| {
-            let mut set = [0; 4];
-            for package in &lock.packages {
-                let name = NAMES.iter().position(|name| *name == package.name).unwrap();
-                set[name] = package.evr.version.parse().unwrap();
-            }
-            set
-        };
         let pairs: Vec<_> = arm.iter().flat_map(|a| intel.iter().map(move |b| (a, b))).collect();
         let agreeing: Vec<_> = pairs.into_iter().filter(|(a, b)| agrees(a, b)).collect();
         match make("true").try_lock(&Update::Nothing) {
             Ok(locks) => {
-                let found = (set(&locks[0]), set(&locks[1]));
+                let found = (versions(&locks[0]), versions(&locks[1]));
                 assert!(agreeing.contains(&(&found.0, &found.1)), "case {case}: {found:?}");
                 let newer = |a: &[usize; 4], b: &[usize; 4]| {
                     let all = || a.iter().zip(b);
@@ -326,7 +128,7 @@ fn small_worlds_against_every_combination() {
                     .find(|(a, b)| newer(a, &found.0) && newer(b, &found.1) && (**a, **b) != found);
                 assert_eq!(better, None, "case {case}: {found:?} {offers:#?}");
                 common += 1;
-                moved += usize::from(found != (set(&alone[0]), set(&alone[1])));
+                moved += usize::from(found != (versions(&alone[0]), versions(&alone[1])));
             }
             Err(error) => {
                 let told = format!("{error:#}");
