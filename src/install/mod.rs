@@ -250,11 +250,10 @@ impl Packages {
     #[tracing::instrument(name = "headers", level = "info", skip_all)]
     fn open(tx: &Transaction, rootfs: &Rootfs) -> Result<Self> {
         let mut all = installed(rootfs, tx.rpmdb)?;
-        let erases = erased(&all, &tx.erase)?;
-        let erases = permuted(&erases, order(&pick(&all, &erases), Direction::Erase)?);
-
         let mut incoming = tx.install.par_iter().map(|p| Package::open(p)).collect::<Result<Vec<_>>>()?;
         incoming.sort_by(|a, b| a.nevra().cmp(b.nevra()));
+        let erases = erased(&all, &tx.erase, &incoming)?;
+        let erases = permuted(&erases, order(&pick(&all, &erases), Direction::Erase)?);
         check_incoming(&incoming, &all, &erases, tx.arch)?;
         let order = order(&incoming.iter().collect::<Vec<_>>(), Direction::Install)?;
         let installed = all.len();
@@ -534,12 +533,29 @@ fn installed(rootfs: &Rootfs, directory: &str) -> Result<Vec<Package>> {
     rpmdb.packages()?.into_iter().map(package).collect()
 }
 
-/// The installed packages to erase, sorted by name.
-fn erased(packages: &[Package], erase: &[Nevra]) -> Result<Vec<usize>> {
-    let mut erase: Vec<&Nevra> = erase.iter().collect();
-    erase.sort();
-    let find = |nevra: &Nevra| packages.iter().position(|p| p.nevra() == nevra);
-    erase.into_iter().map(|n| find(n).with_context(|| format!("erasing {n}: it is not installed"))).collect()
+/// The installed packages to erase as rpm comes to them: those that each package that comes replaces, first by its
+/// name, then by its obsoletes (rpm: `lib/depends.c`, `addPackage`); then all others, sorted.
+fn erased(installed: &[Package], erase: &[Nevra], incoming: &[Package]) -> Result<Vec<usize>> {
+    let find = |nevra: &Nevra| installed.iter().position(|p| p.nevra() == nevra);
+    let mut left = erase
+        .iter()
+        .map(|n| find(n).with_context(|| format!("erasing {n}: it is not installed")))
+        .collect::<Result<Vec<_>>>()?;
+    left.sort();
+    let mut found = Vec::new();
+    for new in incoming {
+        let same_name = |old: &mut usize| installed[*old].nevra().name == new.nevra().name;
+        found.extend(left.extract_if(.., same_name));
+        for obsolete in new.header.obsoletes()? {
+            let obsoleted = |old: &mut usize| {
+                satisfy::satisfies(&satisfy::identity(installed[*old].nevra()), &obsolete.dependency)
+            };
+            found.extend(left.extract_if(.., obsoleted));
+        }
+    }
+    left.sort_by_key(|&old| installed[old].nevra());
+    found.extend(left);
+    Ok(found)
 }
 
 fn pick<'p>(packages: &'p [Package], indices: &[usize]) -> Vec<&'p Package> {
