@@ -29,6 +29,16 @@ impl Digest {
         hex::encode(self.0)
     }
 
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The digest of these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Parses 64 hex digits without prefix.
     pub fn from_hex(text: &str) -> Result<Self, ParseDigestError> {
         let mut bytes = [0; 32];

@@ -7,6 +7,8 @@
 //!   payloads/HEX            payloads of packages, decompressed (cpio), by sha256 of the compressed payload; checked
 //!                           again, file by file, whenever they are read
 //!   repodata/HEX            repository metadata as fetched, by sha256 of the file
+//!   parsed/HEX.VERSION      the same as later runs read them, by the document's checksum and the version of the form;
+//!                           made again whenever one is missing, damaged or of another version
 //!   keys/HEX                OpenPGP keys fetched from the network, by sha256 of their URL
 //!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
 //!   layers/KEY/             an extracted layer, KEY = inputs digest, or digest of an image given as a base
@@ -15,7 +17,7 @@
 //!   tmp/                    unfinished work; anything here may be deleted when no strata runs
 //! ```
 //!
-//! Files are written below `tmp/`, synced (but for payloads) and renamed into place, so what has a final name is
+//! Files are written below `tmp/`, synced (but for payloads and what is parsed) and renamed into place, so what has a final name is
 //! complete.
 //! Everything belongs to the user who runs strata; files of extracted layers to their subordinate ids, so
 //! `layers/` is only touched inside strata's own user namespace ([`crate::sandbox::enter_namespace`]).
@@ -28,6 +30,7 @@ use anyhow::{Context, Result};
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::digest::Digest;
+use crate::repo::compact;
 
 /// An open store.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        for dir in ["rpms", "payloads", "repodata", "keys", "images", "layers", "tmp"] {
+        for dir in ["rpms", "payloads", "repodata", "parsed", "keys", "images", "layers", "tmp"] {
             fs::create_dir_all(root.join(dir))
                 .with_context(|| format!("making the store {}", root.display()))?;
         }
@@ -70,6 +73,17 @@ impl Store {
     /// Where repository metadata with this digest is, or would be.
     pub fn repodata(&self, sha256: &Digest) -> PathBuf {
         self.root.join("repodata").join(sha256.hex())
+    }
+
+    /// Where the parsed form is, or would be, of the document whose checksum has these hex digits.
+    pub fn parsed(&self, checksum: &str) -> PathBuf {
+        self.root.join("parsed").join(format!("{checksum}.{}", compact::VERSION))
+    }
+
+    /// Whether a file of `parsed/` is of the current version, and its document is there.
+    pub fn has_document_of(&self, parsed: &str) -> bool {
+        let Some((checksum, version)) = parsed.rsplit_once('.') else { return false };
+        version == compact::VERSION.to_string() && self.root.join("repodata").join(checksum).exists()
     }
 
     /// Where the OpenPGP key from the URL with this digest is, or would be.

@@ -16,7 +16,7 @@ use strata::origins::Origins;
 use strata::package::Evr;
 use strata::package::header::{Header, InstallTags, Phase};
 use strata::pkglist::PackageSet;
-use strata::repo::{filelists, mirrors, primary, repomd, updateinfo};
+use strata::repo::{Paths, compact, filelists, mirrors, primary, repomd, updateinfo};
 use strata::rpmdb::Rpmdb;
 use strata::stamp::{OsRelease, Version};
 use strata::sysusers;
@@ -125,10 +125,15 @@ pub fn repodata(bytes: &[u8]) {
     let _ = mirrors::metalink(bytes);
     let input = || io::Cursor::new(bytes.to_vec());
     let _ = updateinfo::parse(input(), LIMIT);
-    if let Ok(mut packages) = primary::parse(input(), LIMIT) {
-        let _ = filelists::load(input(), LIMIT, &mut packages);
+    if let Ok(packages) = primary::parse(input(), LIMIT) {
+        let again = compact::read(&compact::write(&packages).unwrap()).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{packages:?}"));
     }
-    let _ = filelists::load(input(), LIMIT, &mut []);
+    if let Ok(index) = filelists::index(input(), LIMIT) {
+        filelists::find(&mut io::Cursor::new(index), &Paths::all()).unwrap();
+    }
+    let _ = compact::read(bytes);
+    let _ = filelists::find(&mut input(), &Paths::all());
 }
 
 /// What other people's images have: a layer's tar, a list of packages.

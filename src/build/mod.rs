@@ -741,5 +741,6 @@ pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
     if all {
         tree::remove_entries(&store.root().join("payloads"), &|_| true)?;
     }
+    tree::remove_entries(&store.root().join("parsed"), &|name| all || !store.has_document_of(name))?;
     tree::remove_entries(&store.root().join("tmp"), &|_| true)
 }

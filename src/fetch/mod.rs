@@ -13,7 +13,7 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ use crate::lock::{Action, LockedPackage, Lockfile};
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Unit};
 use crate::repo::repomd::{Checksum, DataFile, Repomd};
-use crate::repo::{RepoMetadata, filelists, filter, location, primary, updateinfo};
+use crate::repo::{Paths, RepoMetadata, compact, filelists, filter, location, primary, updateinfo};
 use crate::store::{Store, persist};
 
 use source::Source;
@@ -145,13 +145,24 @@ impl Fetcher {
         self.assemble(repo, *repomd, &parsed).map(Some)
     }
 
-    /// Completes the file lists of all packages; without this they have only what primary.xml selects.
-    pub fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+    /// Adds the files called `paths` to the packages that have them; without this they have only what primary.xml
+    /// selects.
+    pub fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()> {
         let Some((file, data)) = self.further(repo, metadata, "filelists")? else {
             bail!("repository {} has no filelists", repo.id);
         };
-        filelists::load(file, unpacked_limit(&data, FILELISTS_LIMIT), &mut metadata.packages)
-            .with_context(|| format!("reading the filelists of repository {}", repo.id))
+        let found = self
+            .parsed(
+                &data.checksum,
+                |kept| filelists::find(&mut BufReader::new(File::open(kept)?), paths),
+                || {
+                    let index = filelists::index(file, unpacked_limit(&data, FILELISTS_LIMIT))?;
+                    Ok((filelists::find(&mut Cursor::new(&index), paths)?, index))
+                },
+            )
+            .with_context(|| format!("reading the filelists of repository {}", repo.id))?;
+        filelists::add(&mut metadata.packages, found);
+        Ok(())
     }
 
     /// Reads the advisories; a repository without updateinfo has none.
@@ -223,9 +234,15 @@ impl Fetcher {
     /// Parses what the store holds.
     fn assemble(&self, repo: &plan::Repo, digest: Digest, repomd: &Repomd) -> Result<RepoMetadata> {
         let data = primary_of(repomd)?;
-        let path = self.kept(&data.checksum);
-        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        let mut packages = primary::parse(file, unpacked_limit(data, DOCUMENT_LIMIT))
+        let parse = || {
+            let path = self.kept(&data.checksum);
+            let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+            let packages = primary::parse(file, unpacked_limit(data, DOCUMENT_LIMIT))?;
+            let compact = compact::write(&packages)?;
+            Ok((packages, compact))
+        };
+        let mut packages = self
+            .parsed(&data.checksum, |kept| compact::read(&fs::read(kept)?), parse)
             .with_context(|| format!("reading primary.xml of repository {}", repo.id))?;
         filter::apply(&mut packages, &repo.includepkgs, &repo.excludepkgs)
             .with_context(|| format!("filtering repository {} ({})", repo.id, repo.origin))?;
@@ -238,6 +255,30 @@ impl Fetcher {
             packages,
             advisories: Vec::new(),
         })
+    }
+
+    /// What a document says: read from its parsed form in the store, else made from the document together with that
+    /// form.
+    fn parsed<T>(
+        &self,
+        checksum: &Checksum,
+        read: impl FnOnce(&Path) -> Result<T>,
+        make: impl FnOnce() -> Result<(T, Vec<u8>)>,
+    ) -> Result<T> {
+        let kept = self.store.parsed(&checksum.hex());
+        if kept.exists() {
+            match read(&kept) {
+                Ok(value) => return Ok(value),
+                Err(error) => tracing::info!(kept = %kept.display(), "{error:#}: parsing again"),
+            }
+        }
+        let (value, bytes) = make()?;
+        // not synced: what is damaged is made again
+        let mut file = self.store.temp_file()?;
+        file.write_all(&bytes)
+            .and_then(|()| Ok(file.persist(&kept)?))
+            .with_context(|| format!("writing {}", kept.display()))?;
+        Ok(value)
     }
 
     /// Another file of the same revision as `metadata`.

@@ -17,7 +17,7 @@ use crate::error::{HintExt, hinted, similar};
 use crate::package::{Nevra, source_name};
 use crate::plan::{self, Base, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
 use crate::progress::Progress;
-use crate::repo::{RepoMetadata, RepoPackage};
+use crate::repo::{Paths, RepoMetadata, RepoPackage};
 use crate::resolve::{self, Change, Effect, Held, Parent, Request, Source};
 
 /// Where metadata come from: repositories, the store, local files.
@@ -26,8 +26,8 @@ pub trait Metadata {
     fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata>;
     /// Reads the advisories of a repository.
     fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
-    /// Completes the file lists of a repository's packages.
-    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
+    /// Adds the files called `paths` to a repository's packages.
+    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()>;
     /// The metadata a repository had when its repomd.xml had this digest, if they are still at hand.
     fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>>;
     /// A locked package that no metadata at hand list.
@@ -130,7 +130,8 @@ pub(super) struct Run<'r> {
     progress: &'r dyn Progress,
     /// Metadata loaded so far, by repository id.
     pub repos: BTreeMap<String, RepoMetadata>,
-    /// Those of them with complete file lists.
+    /// The paths outside primary.xml that layers ask for, and the repositories that have been asked for all of them.
+    paths: Paths,
     complete: BTreeSet<String>,
     /// The locks that hold now, by layer.
     locks: BTreeMap<&'r str, Lockfile>,
@@ -158,7 +159,17 @@ impl<'r> Run<'r> {
         progress: &'r dyn Progress,
     ) -> Self {
         let (repos, complete, locks) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { plan, update, metadata, progress, repos, complete, locks, done: Vec::new() }
+        Self {
+            plan,
+            update,
+            metadata,
+            progress,
+            repos,
+            paths: Paths::default(),
+            complete,
+            locks,
+            done: Vec::new(),
+        }
     }
 
     /// Takes the lock of a layer as it is.
@@ -365,8 +376,8 @@ impl<'r> Run<'r> {
         Ok(unlisted.into_values().collect())
     }
 
-    /// Loads what solving a layer needs, with all file lists only if a path asks for them; gives the packages
-    /// of the layers below.
+    /// Loads what solving a layer needs, file lists only if a path asks for them; gives the packages of the layers
+    /// below.
     fn gather(
         &mut self,
         layer: &Layer,
@@ -379,10 +390,11 @@ impl<'r> Run<'r> {
         self.load(&repos)?;
         let known = self.parents(&parents, &self.recorded(&parents, chain, false)?)?;
         let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
-        if !resolve::needs_filelists(&layer.packages, every) {
+        let paths = resolve::paths_beyond_primary(&layer.packages, every);
+        if paths.is_empty() {
             return Ok(known);
         }
-        self.complete(&repos)?;
+        self.complete(&repos, paths)?;
         self.parents(&parents, &self.recorded(&parents, chain, true)?)
     }
 
@@ -401,12 +413,15 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    fn complete(&mut self, ids: &BTreeSet<&str>) -> Result<()> {
+    fn complete(&mut self, ids: &BTreeSet<&str>, paths: Paths) -> Result<()> {
+        if self.paths.extend(paths) {
+            self.complete.clear();
+        }
         for id in ids {
             let Some(repo) = self.plan.stream.repos.get(*id) else { continue };
             let Some(metadata) = self.repos.get_mut(*id) else { continue };
             if self.complete.insert((*id).to_owned()) {
-                self.metadata.filelists(repo, metadata)?;
+                self.metadata.filelists(repo, metadata, &self.paths)?;
             }
         }
         Ok(())
@@ -423,7 +438,10 @@ impl<'r> Run<'r> {
         chain: &[&Lockfile],
         complete: bool,
     ) -> Result<Vec<RepoMetadata>> {
-        let listed: HashSet<Digest> = self.digests().map(|(digest, _)| digest).collect();
+        let wanted: HashSet<Digest> =
+            parents.iter().filter_map(|installed| installed.package.sha256).collect();
+        let all = self.digests().map(|(digest, _)| digest);
+        let listed: HashSet<Digest> = all.filter(|digest| wanted.contains(digest)).collect();
         let is_listed = |i: &Installed| i.package.sha256.is_some_and(|digest| listed.contains(&digest));
         let dropped = |id: &str| parents.iter().any(|i| i.package.repo == id && !is_listed(i));
         let mut recorded = Vec::new();
@@ -431,7 +449,7 @@ impl<'r> Run<'r> {
             let Some(repo) = self.plan.stream.repos.get(&locked.id) else { continue };
             let Some(mut metadata) = self.metadata.recorded(repo, &locked.repomd)? else { continue };
             // file lists that are gone from the repository are no loss: the packages themselves have them
-            if !complete || self.metadata.filelists(repo, &mut metadata).is_ok() {
+            if !complete || self.metadata.filelists(repo, &mut metadata, &self.paths).is_ok() {
                 recorded.push(metadata);
             }
         }
@@ -445,7 +463,11 @@ impl<'r> Run<'r> {
     /// The packages of the layers below as the solver needs them: from any metadata that list the very file,
     /// else from the package.
     fn parents(&self, parents: &[Installed], recorded: &[RepoMetadata]) -> Result<Vec<Parent>> {
-        let listed: HashMap<Digest, &RepoPackage> = by_digest(recorded).chain(self.digests()).collect();
+        let wanted: HashSet<Digest> =
+            parents.iter().filter_map(|installed| installed.package.sha256).collect();
+        let all = by_digest(recorded).chain(self.digests());
+        let listed: HashMap<Digest, &RepoPackage> =
+            all.filter(|(digest, _)| wanted.contains(digest)).collect();
         let known = |installed: &Installed| {
             let digest = installed.package.sha256;
             let package = match digest.and_then(|digest| listed.get(&digest)) {

@@ -12,7 +12,7 @@ use crate::fetch::{Fetcher, Place, Wanted};
 use crate::package::header::Header;
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Silent};
-use crate::repo::{RepoMetadata, RepoPackage, location};
+use crate::repo::{Paths, RepoMetadata, RepoPackage, location};
 use crate::store::Store;
 
 /// Repositories through a [`Fetcher`], packages in its store, local RPMs in the manifests' directory.
@@ -36,8 +36,8 @@ impl Metadata for Sources<'_> {
         self.fetcher.advisories(repo, metadata)
     }
 
-    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
-        self.fetcher.filelists(repo, metadata)
+    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()> {
+        self.fetcher.filelists(repo, metadata, paths)
     }
 
     fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {

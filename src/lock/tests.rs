@@ -14,7 +14,7 @@ use crate::manifest;
 use crate::package::{Arch, Comparison, Dependency, Nevra};
 use crate::plan::{self, Plan};
 use crate::progress::Silent;
-use crate::repo::{RepoMetadata, RepoPackage};
+use crate::repo::{Paths, RepoMetadata, RepoPackage};
 
 /// Repositories as `(id, ["NAME EVR NEEDS..."])`, and what was asked of them.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Metadata for Repos {
         Ok(())
     }
 
-    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, _: &Paths) -> Result<()> {
         self.calls.borrow_mut().push(format!("filelists {}", repo.id));
         for package in &mut metadata.packages {
             package.files = vec![format!("/usr/share/{}", package.nevra.name)];
@@ -92,8 +92,8 @@ fn package(text: &str) -> RepoPackage {
         size: 1,
         location: format!("Packages/{nevra}.rpm"),
         source: format!("{}-{}.src.rpm", nevra.name, nevra.evr),
-        provides: vec![own],
-        requires: words[2..].iter().map(plain).collect(),
+        provides: vec![own.into()],
+        requires: words[2..].iter().map(|name| plain(name).into()).collect(),
         nevra,
         ..RepoPackage::default()
     }

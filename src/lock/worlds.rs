@@ -16,7 +16,7 @@ use crate::manifest;
 use crate::package::{Arch, Comparison, Dependency, Nevra};
 use crate::plan::{self, Plan};
 use crate::progress::Silent;
-use crate::repo::{Advisory, RepoMetadata, RepoPackage};
+use crate::repo::{Advisory, Paths, RepoMetadata, RepoPackage};
 
 /// A stream and what the repository `os` has for each architecture.
 pub struct World {
@@ -106,7 +106,7 @@ impl Metadata for World {
         Ok(())
     }
 
-    fn filelists(&self, _: &plan::Repo, _: &mut RepoMetadata) -> Result<()> {
+    fn filelists(&self, _: &plan::Repo, _: &mut RepoMetadata, _: &Paths) -> Result<()> {
         bail!("no path is asked for")
     }
 
@@ -137,13 +137,15 @@ fn package(text: &str, arch: &str) -> RepoPackage {
         sha256: Some(Digest::of(nevra.to_string())),
         location: format!("{nevra}.rpm"),
         source: format!("{name}-{evr}.src.rpm"),
-        provides: vec![dependency(&format!("{name} = {evr}"))],
+        provides: vec![dependency(&format!("{name} = {evr}")).into()],
         nevra,
         ..RepoPackage::default()
     };
     for part in parts {
         match part.split_once(' ').unwrap() {
-            ("needs", list) => package.requires = list.split(", ").map(dependency).collect(),
+            ("needs", list) => {
+                package.requires = list.split(", ").map(|text| dependency(text).into()).collect()
+            }
             ("source", source) => package.source = format!("{source}-{evr}.src.rpm"),
             (other, _) => panic!("{other}"),
         }

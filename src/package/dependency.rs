@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::Evr;
 
 /// One entry of requires, provides, conflicts, obsoletes, recommends, suggests, supplements or enhances.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dependency {
     /// A capability (`libc.so.6()(64bit)`), a path, or a whole rich dependency (`(a if b)`).
     pub name: String,
@@ -16,7 +18,7 @@ pub struct Dependency {
 }
 
 /// How a dependency's version is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Comparison {
     /// `<`
     Lt,

@@ -14,6 +14,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use rpm::IndexTag as Tag;
@@ -432,7 +433,9 @@ impl Header {
 
     /// The package as a solver sees it. Its file's digest and location are not in a header, and stay empty.
     pub fn to_repo_package(&self) -> Result<RepoPackage> {
-        let plain = |list: Vec<HeaderDependency>| list.into_iter().map(|d| d.dependency).collect::<Vec<_>>();
+        let plain = |list: Vec<HeaderDependency>| {
+            list.into_iter().map(|d| Arc::new(d.dependency)).collect::<Vec<_>>()
+        };
         let [recommends, suggests, supplements, enhances, _] = self.weak()?.map(plain);
         let mut requires = plain(self.requires()?);
         // features of rpm itself: no package provides them, repository metadata leaves them out

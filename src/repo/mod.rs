@@ -3,6 +3,7 @@
 //!
 //! Pure parsers: [`crate::fetch`] brings the documents, checks them and puts the parts together.
 
+pub mod compact;
 pub mod filelists;
 pub mod filter;
 pub mod mirrors;
@@ -11,7 +12,11 @@ pub mod repomd;
 pub mod updateinfo;
 mod xml;
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
+
+pub use filelists::Paths;
 
 use crate::digest::Digest;
 use crate::package::{Dependency, Nevra};
@@ -35,7 +40,7 @@ pub struct RepoMetadata {
     pub advisories: Vec<Advisory>,
 }
 
-/// A package as the solver sees it.
+/// A package as the solver sees it. Dependencies are shared: of the hundred thousands of a repository most say the same.
 #[derive(Clone, Debug, Default)]
 pub struct RepoPackage {
     /// Identity.
@@ -55,22 +60,22 @@ pub struct RepoPackage {
     /// Build time, UTC seconds.
     pub build_time: u64,
     /// What it provides, its own name included.
-    pub provides: Vec<Dependency>,
+    pub provides: Vec<Arc<Dependency>>,
     /// What it requires.
-    pub requires: Vec<Dependency>,
+    pub requires: Vec<Arc<Dependency>>,
     /// What it conflicts with.
-    pub conflicts: Vec<Dependency>,
+    pub conflicts: Vec<Arc<Dependency>>,
     /// What it obsoletes.
-    pub obsoletes: Vec<Dependency>,
+    pub obsoletes: Vec<Arc<Dependency>>,
     /// Weak: should be there.
-    pub recommends: Vec<Dependency>,
+    pub recommends: Vec<Arc<Dependency>>,
     /// Weaker: breaks ties only.
-    pub suggests: Vec<Dependency>,
+    pub suggests: Vec<Arc<Dependency>>,
     /// Reverse of recommends.
-    pub supplements: Vec<Dependency>,
+    pub supplements: Vec<Arc<Dependency>>,
     /// Reverse of suggests.
-    pub enhances: Vec<Dependency>,
-    /// Absolute paths of files, directories and ghosts: primary's, or all when filelists are loaded.
+    pub enhances: Vec<Arc<Dependency>>,
+    /// Absolute paths of files, directories and ghosts: primary's, and those of filelists that were asked for.
     pub files: Vec<String>,
 }
 

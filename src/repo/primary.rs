@@ -1,6 +1,9 @@
 //! primary.xml: the packages of a repository and their dependencies.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
@@ -33,9 +36,12 @@ struct Parser {
     is_rpm: bool,
     has_sha256: bool,
     relation: Option<Relation>,
+    /// Dependencies so far, by their attributes as written.
+    dependencies: HashMap<String, Arc<Dependency>>,
+    written: String,
 }
 
-type Relation = fn(&mut RepoPackage) -> &mut Vec<Dependency>;
+type Relation = fn(&mut RepoPackage) -> &mut Vec<Arc<Dependency>>;
 
 impl Parser {
     fn open(&mut self, element: &Element<'_>) -> Result<()> {
@@ -44,7 +50,7 @@ impl Parser {
                 self.package = RepoPackage::default();
                 self.is_rpm = element.get("type")?.as_deref() == Some("rpm");
             }
-            "version" => self.package.nevra.evr = evr(element)?,
+            "version" => self.package.nevra.evr = evr_of(element)?,
             "checksum" => self.has_sha256 = element.get("type")?.as_deref() == Some("sha256"),
             "location" => {
                 if element.get("xml:base")?.is_some_and(|base| !base.is_empty()) {
@@ -59,7 +65,8 @@ impl Parser {
             "time" => self.package.build_time = element.number("build")?,
             "entry" => {
                 if let Some(relation) = self.relation {
-                    relation(&mut self.package).push(dependency(element)?);
+                    let dependency = self.dependency(element)?;
+                    relation(&mut self.package).push(dependency);
                 }
             }
             name => {
@@ -69,6 +76,23 @@ impl Parser {
             }
         }
         Ok(())
+    }
+
+    /// The dependency that an `<rpm:entry>` is, shared with those that say the same.
+    fn dependency(&mut self, entry: &Element<'_>) -> Result<Arc<Dependency>> {
+        let attributes = entry.all(["name", "flags", "epoch", "ver", "rel", "pre"])?;
+        self.written.clear();
+        for attribute in &attributes {
+            // no attribute has a control character, so these tell apart what is absent, and where one ends
+            self.written.push_str(attribute.as_deref().unwrap_or("\u{1}"));
+            self.written.push('\0');
+        }
+        if let Some(known) = self.dependencies.get(&self.written) {
+            return Ok(known.clone());
+        }
+        let new = Arc::new(dependency(&attributes)?);
+        self.dependencies.insert(self.written.clone(), new.clone());
+        Ok(new)
     }
 
     fn close(&mut self, name: &str, text: &str) -> Result<()> {
@@ -122,9 +146,10 @@ fn relation(element: &str) -> Option<Relation> {
     })
 }
 
-fn dependency(entry: &Element<'_>) -> Result<Dependency> {
-    let name = entry.require("name")?;
-    let comparison = match entry.get("flags")?.as_deref() {
+/// A dependency by the attributes `name`, `flags`, `epoch`, `ver`, `rel` and `pre`.
+fn dependency([name, flags, epoch, version, release, pre]: &[Option<Cow<'_, str>>; 6]) -> Result<Dependency> {
+    let name = name.as_deref().context("<entry> has no `name`")?.to_owned();
+    let comparison = match flags.as_deref() {
         None => None,
         Some("LT") => Some(Comparison::Lt),
         Some("LE") => Some(Comparison::Le),
@@ -137,7 +162,8 @@ fn dependency(entry: &Element<'_>) -> Result<Dependency> {
     };
     let version = match comparison {
         Some(comparison) => {
-            let evr = evr(entry).with_context(|| format!("reading the version of dependency `{name}`"))?;
+            let evr = evr([epoch, version, release])
+                .with_context(|| format!("reading the version of dependency `{name}`"))?;
             if evr.version.is_empty() {
                 bail!("dependency `{name}` compares with no version");
             }
@@ -145,14 +171,22 @@ fn dependency(entry: &Element<'_>) -> Result<Dependency> {
         }
         None => None,
     };
-    Ok(Dependency { name, version, pre: entry.get("pre")?.as_deref() == Some("1") })
+    Ok(Dependency { name, version, pre: pre.as_deref() == Some("1") })
 }
 
-/// `epoch`, `ver` and `rel` of an element; what is absent is 0 or empty.
-pub(super) fn evr(element: &Element<'_>) -> Result<Evr> {
-    let epoch = u32::try_from(element.number("epoch")?).context("reading an epoch")?;
-    let text = |name| Ok::<_, anyhow::Error>(element.get(name)?.unwrap_or_default().into_owned());
-    Ok(Evr::new(epoch, text("ver")?, text("rel")?))
+/// The attributes `epoch`, `ver` and `rel` of an element; what is absent is 0 or empty.
+fn evr_of(element: &Element<'_>) -> Result<Evr> {
+    let [epoch, version, release] = &element.all(["epoch", "ver", "rel"])?;
+    evr([epoch, version, release])
+}
+
+fn evr([epoch, version, release]: [&Option<Cow<'_, str>>; 3]) -> Result<Evr> {
+    let epoch = match epoch.as_deref() {
+        None | Some("") => 0,
+        Some(text) => text.parse().with_context(|| format!("the epoch `{text}` is no number below 2^32"))?,
+    };
+    let text = |attribute: &Option<Cow<'_, str>>| attribute.as_deref().unwrap_or_default().to_owned();
+    Ok(Evr::new(epoch, text(version), text(release)))
 }
 
 #[cfg(test)]
@@ -199,8 +233,8 @@ mod tests {
         for (from, to, message) in [
             ("<name>zoo</name>", "", "package number 1: it has no name"),
             (" ver='2~rc1'", "", "package zoo: it has no version"),
-            ("epoch='1'", "epoch='x'", "is no number"),
-            ("epoch='1'", "epoch='4294967296'", "reading an epoch"),
+            ("epoch='1'", "epoch='x'", "the epoch `x` is no number"),
+            ("epoch='1'", "epoch='4294967296'", "is no number below 2^32"),
             ("href='Packages", "href='../Packages", "leaves the repository"),
             ("href='Packages", "href='/Packages", "leaves the repository"),
             ("href='Packages", "href='a&#10;b", "control character"),

@@ -37,10 +37,24 @@ impl Element<'_> {
 
     /// An attribute by its name as written.
     pub fn get(&self, name: &str) -> Result<Option<Cow<'_, str>>> {
-        let Some(attribute) = self.0.try_get_attribute(name)? else { return Ok(None) };
-        let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
-        refuse_control(&value).with_context(|| format!("attribute `{name}` of <{}>", self.name()))?;
-        Ok(Some(value))
+        let [value] = self.all([name])?;
+        Ok(value)
+    }
+
+    /// Several attributes by their names as written, at once.
+    pub fn all<const N: usize>(&self, names: [&str; N]) -> Result<[Option<Cow<'_, str>>; N]> {
+        let mut values = [const { None }; N];
+        for attribute in self.0.attributes() {
+            let attribute = attribute?;
+            let Some(index) = names.iter().position(|name| *name == attribute.key.into_inner()) else {
+                continue;
+            };
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
+            refuse_control(&value)
+                .with_context(|| format!("attribute `{}` of <{}>", names[index], self.name()))?;
+            values[index] = Some(value);
+        }
+        Ok(values)
     }
 
     /// An attribute that must be there.
@@ -125,8 +139,8 @@ pub(super) fn walk(
 /// Line breaks and tabs are text; other C0 control characters have no place in metadata (XML 1.0 2.2 forbids
 /// them) and would end up on terminals and in file names. C1 occurs: descriptions once decoded as Latin-1.
 fn refuse_control(text: &str) -> Result<()> {
-    match text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{80}'..='\u{9f}')) {
-        Some(c) => bail!("a control character ({c:?}) is not allowed"),
+    match text.bytes().find(|b| b.is_ascii_control() && !matches!(b, b'\n' | b'\r' | b'\t')) {
+        Some(b) => bail!("a control character ({:?}) is not allowed", char::from(b)),
         None => Ok(()),
     }
 }

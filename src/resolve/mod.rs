@@ -24,13 +24,15 @@ pub use explain::Unsatisfiable;
 use explain::explain;
 pub use pool::BadDependency;
 use pool::{Action, Job, PackageId};
+use rich::Rich;
+use spec::Pattern;
 pub use universe::Source;
 use universe::Universe;
 pub use why::Why;
 
 use crate::package::{Arch, Dependency, Evr, Nevra};
 use crate::plan::{self, Override, Sourced};
-use crate::repo::{RepoMetadata, RepoPackage};
+use crate::repo::{Paths, RepoMetadata, RepoPackage};
 
 /// What is to be solved.
 #[derive(Clone, Copy, Debug)]
@@ -214,37 +216,49 @@ fn changes<'a>(
     changes
 }
 
-/// Whether solving needs to know every file of every package: some dependency or entry is a path that
-/// `primary.xml` does not list (createrepo_c lists `/etc/`, anything with `bin/`, and `/usr/lib/sendmail`).
-pub fn needs_filelists<'p>(
+/// The paths outside `primary.xml` that solving needs to know the packages of: those some dependency or entry names
+/// (createrepo_c lists `/etc/`, anything with `bin/`, and `/usr/lib/sendmail` in primary.xml).
+pub fn paths_beyond_primary<'p>(
     packages: &plan::Packages,
     metadata: impl IntoIterator<Item = &'p RepoPackage>,
-) -> bool {
-    let beyond = |path: &str| {
-        path.starts_with('/')
-            && !(path.starts_with("/etc/") || path.contains("bin/") || path == "/usr/lib/sendmail")
-    };
-    let dependency_beyond = |dependency: &Dependency| match dependency.is_rich() {
-        true => rich::Rich::parse(&dependency.name)
-            .is_ok_and(|rich| rich.leaves().iter().any(|leaf| beyond(&leaf.name))),
-        false => beyond(&dependency.name),
-    };
-    let package_beyond = |package: &RepoPackage| {
-        let kinds = [
-            &package.requires,
-            &package.conflicts,
-            &package.recommends,
-            &package.suggests,
-            &package.supplements,
-            &package.enhances,
-        ];
-        kinds.into_iter().flatten().any(dependency_beyond)
-    };
-    packages
-        .install
-        .iter()
-        .any(|entry| spec::is_path(&entry.value) && (beyond(&entry.value) || spec::is_glob(&entry.value)))
-        || metadata.into_iter().any(package_beyond)
+) -> Paths {
+    let mut paths = Paths::default();
+    for entry in packages.install.iter().filter(|entry| spec::is_path(&entry.value)) {
+        match Pattern::new(&entry.value) {
+            Ok(Pattern::Text(path)) if is_beyond_primary(&path) => paths.add(&path),
+            Ok(Pattern::Glob(glob)) => paths.add_glob(*glob),
+            // a pattern that can't be read names nothing; manifests are checked when they are compiled
+            Ok(Pattern::Text(_)) | Err(_) => {}
+        }
+    }
+    for dependency in metadata.into_iter().flat_map(named_by) {
+        if dependency.is_rich() {
+            let rich = Rich::parse(&dependency.name);
+            let leaves = rich.iter().flat_map(Rich::leaves).filter(|leaf| is_beyond_primary(&leaf.name));
+            leaves.for_each(|leaf| paths.add(&leaf.name));
+        } else if is_beyond_primary(&dependency.name) {
+            paths.add(&dependency.name);
+        }
+    }
+    paths
+}
+
+/// The dependencies of a package that files can meet.
+fn named_by(package: &RepoPackage) -> impl Iterator<Item = &Dependency> {
+    let kinds = [
+        &package.requires,
+        &package.conflicts,
+        &package.recommends,
+        &package.suggests,
+        &package.supplements,
+        &package.enhances,
+    ];
+    kinds.into_iter().flatten().map(AsRef::as_ref)
+}
+
+fn is_beyond_primary(path: &str) -> bool {
+    path.starts_with('/')
+        && !(path.starts_with("/etc/") || path.contains("bin/") || path == "/usr/lib/sendmail")
 }
 
 #[cfg(test)]

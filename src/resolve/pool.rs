@@ -5,10 +5,14 @@
 
 #![expect(unsafe_code, reason = "calls into libsolv")]
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use rattler_libsolv_c as ffi;
+use rustc_hash::FxHashMap;
 
 use super::rich::{Operator, Rich};
 use crate::package::{Arch, Comparison, Dependency};
@@ -101,7 +105,6 @@ struct Keys {
     suggests: ffi::Id,
     supplements: ffi::Id,
     enhances: ffi::Id,
-    filelist: ffi::Id,
 }
 
 /// All packages the solver can choose from.
@@ -139,7 +142,6 @@ impl Pool {
             suggests: key("solvable:suggests"),
             supplements: key("solvable:supplements"),
             enhances: key("solvable:enhances"),
-            filelist: key("solvable:filelist"),
         };
         Self { raw, keys, packages: 0 }
     }
@@ -159,22 +161,20 @@ impl Pool {
             (*repo).subpriority = cost.saturating_neg();
             NonNull::new_unchecked(repo)
         };
-        // SAFETY: the repo was just made; repodata pointers stay valid until the next one is added to it.
-        let data = unsafe { ffi::repo_add_repodata(repo.as_ptr(), 0) };
+        let mut interned = HashMap::default();
         for package in packages {
-            let id = self.add_package(repo, package)?;
-            self.add_files(data, id, &package.files);
+            self.add_package(repo, package, &mut interned)?;
         }
-        // SAFETY: `data` belongs to the live repo, to which no repodata was added since.
-        unsafe { ffi::repodata_internalize(data) };
         Ok(RepoHandle(repo))
     }
 
+    /// `interned` has the dependencies that packages added before share with this one.
     fn add_package(
         &mut self,
         repo: NonNull<ffi::Repo>,
         package: &RepoPackage,
-    ) -> Result<ffi::Id, BadDependency> {
+        interned: &mut FxHashMap<*const Dependency, DependencyId>,
+    ) -> Result<(), BadDependency> {
         // SAFETY: the repo belongs to this live pool.
         let id = unsafe { ffi::repo_add_solvable(repo.as_ptr()) };
         assert_eq!(id, PackageId(self.packages).solvable(), "libsolv numbers solvables in sequence");
@@ -206,15 +206,20 @@ impl Pool {
         ] {
             // what rpm itself can do is not solved for
             for dependency in dependencies.iter().filter(|d| !d.name.starts_with("rpmlib(")) {
-                let dependency = self.intern(dependency).map_err(|reason| BadDependency {
-                    package: nevra.to_string(),
-                    dependency: dependency.to_string(),
-                    reason: reason.to_string(),
-                })?;
-                self.add_dependency(id, key, dependency.0);
+                let known = match interned.entry(Arc::as_ptr(dependency)) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => {
+                        *new.insert(self.intern(dependency).map_err(|reason| BadDependency {
+                            package: nevra.to_string(),
+                            dependency: dependency.to_string(),
+                            reason: reason.to_string(),
+                        })?)
+                    }
+                };
+                self.add_dependency(id, key, known.0);
             }
         }
-        Ok(id)
+        Ok(())
     }
 
     fn add_dependency(&self, solvable: ffi::Id, key: ffi::Id, dependency: ffi::Id) {
@@ -225,33 +230,36 @@ impl Pool {
         }
     }
 
-    fn add_files(&self, data: *mut ffi::Repodata, solvable: ffi::Id, files: &[String]) {
-        for path in files {
-            let (dir, base) = path.rsplit_once('/').unwrap_or(("", path));
-            let dir = if dir.is_empty() { "/" } else { dir };
-            // a path with a NUL can't be required by anything
-            let (Ok(dir), Ok(base)) = (CString::new(dir), CString::new(base)) else { continue };
-            // SAFETY: `data` belongs to a live repo of this pool; both strings are copied.
-            unsafe {
-                let dir = ffi::repodata_str2dir(data, dir.as_ptr(), 1);
-                ffi::repodata_add_dirstr(data, solvable, self.keys.filelist, dir, base.as_ptr());
-            }
-        }
-    }
-
     /// Makes the packages of `repo` the ones that are there already.
     pub fn set_installed(&mut self, repo: RepoHandle) {
         // SAFETY: repo handles are only made by this pool's `add_repo`.
         unsafe { ffi::pool_set_installed(self.raw.as_ptr(), repo.0.as_ptr()) };
     }
 
-    /// Indexes who provides what. Every package must have been added before.
-    pub fn seal(&mut self) {
-        // SAFETY: the pool is live.
-        unsafe {
-            ffi::pool_addfileprovides(self.raw.as_ptr());
-            ffi::pool_createwhatprovides(self.raw.as_ptr());
+    /// Indexes who provides what. `files` are the paths in each package, and every package must have been added before.
+    ///
+    /// A package provides those of its paths that some dependency names (libsolv: `pool_addfileprovides`, which would
+    /// have to be given all of them).
+    pub fn seal<'p>(&mut self, files: impl Iterator<Item = &'p [String]>) {
+        let mut provided: FxHashMap<&str, Option<ffi::Id>> = HashMap::default();
+        for (index, files) in files.enumerate() {
+            for path in files {
+                let id = provided.entry(path).or_insert_with(|| self.known(path));
+                if let Some(id) = *id {
+                    self.add_dependency(PackageId(index).solvable(), self.keys.provides, id);
+                }
+            }
         }
+        // SAFETY: the pool is live.
+        unsafe { ffi::pool_createwhatprovides(self.raw.as_ptr()) };
+    }
+
+    /// The id of a text that has been interned before.
+    fn known(&self, text: &str) -> Option<ffi::Id> {
+        let length = u32::try_from(text.len()).ok()?;
+        // SAFETY: the pool is live; `length` bytes are read, and nothing is added.
+        let id = unsafe { ffi::pool_strn2id(self.raw.as_ptr(), text.as_ptr().cast(), length, 0) };
+        (id != 0).then_some(id)
     }
 
     /// Interns a dependency, plain or rich.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
+use rustc_hash::FxHashMap;
+
 use super::pool::{BadDependency, PackageId, Pool};
 use super::spec::{self, BadPattern, Form, Pattern};
 use super::{Held, Request, is_version};
@@ -64,6 +66,7 @@ pub struct Universe<'a> {
     pub hidden: Vec<(&'a RepoPackage, Source<'a>, Hidden<'a>)>,
     packages: Vec<(&'a RepoPackage, Source<'a>)>,
     parents: usize,
+    names: FxHashMap<&'a str, Vec<PackageId>>,
     obsoletes: BTreeMap<&'a str, Vec<(PackageId, &'a Dependency)>>,
 }
 
@@ -76,6 +79,7 @@ impl<'a> Universe<'a> {
             hidden: Vec::new(),
             packages: Vec::new(),
             parents: request.parents.len(),
+            names: FxHashMap::default(),
             obsoletes: BTreeMap::new(),
         };
         let parents = universe.pool.add_repo(99, 1000, request.parents.iter().map(|p| &p.package))?;
@@ -92,8 +96,9 @@ impl<'a> Universe<'a> {
             let packages = repo.packages.iter().map(|p| (p, Source::Repo(repo.id.as_str())));
             universe.add(&verdicts, repo.priority, repo.cost, packages)?;
         }
-        universe.pool.seal();
+        universe.pool.seal(universe.packages.iter().map(|(package, _)| &package.files[..]));
         for (index, (package, _)) in universe.packages.iter().enumerate() {
+            universe.names.entry(&package.nevra.name).or_default().push(PackageId(index));
             for dependency in &package.obsoletes {
                 universe.obsoletes.entry(&dependency.name).or_default().push((PackageId(index), dependency));
             }
@@ -152,12 +157,17 @@ impl<'a> Universe<'a> {
 
     /// The packages called `name` of the layers below.
     pub fn parents(&self, name: &str) -> Vec<PackageId> {
-        self.all_parents().filter(|&id| self.name(id) == name).collect()
+        self.called(name).filter(|&id| self.is_parent(id)).collect()
     }
 
     /// The packages called `name` the layer could add.
     pub fn available(&self, name: &str) -> Vec<PackageId> {
-        self.all_available().filter(|&id| self.name(id) == name).collect()
+        self.called(name).filter(|&id| !self.is_parent(id)).collect()
+    }
+
+    /// The packages called `name`, in their order.
+    fn called(&self, name: &str) -> impl Iterator<Item = PackageId> {
+        self.names.get(name).into_iter().flatten().copied()
     }
 
     /// The packages of the layers below that a NEVRA form names.
@@ -184,7 +194,11 @@ impl<'a> Universe<'a> {
     pub fn candidates(&self, text: &str) -> Result<Vec<Vec<PackageId>>, BadPattern> {
         let all = || (0..self.packages.len()).map(PackageId);
         for form in Form::all(text)? {
-            let found: Vec<_> = all().filter(|&id| form.matches(&self.package(id).nevra)).collect();
+            let matches = |id: &PackageId| form.matches(&self.package(*id).nevra);
+            let found: Vec<_> = match form.plain_name() {
+                Some(name) => self.called(name).filter(matches).collect(),
+                None => all().filter(matches).collect(),
+            };
             if !found.is_empty() {
                 return Ok(self.grouped(found, &form, text));
             }

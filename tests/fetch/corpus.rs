@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use strata::fetch::{Fetcher, Options};
 use strata::plan;
 use strata::progress::Silent;
+use strata::repo::Paths;
 use strata::store::Store;
 
 use crate::fixture::{lock, repo_at, wanted};
@@ -42,7 +43,7 @@ fn corpus_is_read_as_dnf_reads_it() {
     for (id, dir) in repos().iter().enumerate() {
         let repo = repo(dir);
         let mut metadata = fetcher.metadata(&repo, &Silent).unwrap();
-        fetcher.filelists(&repo, &mut metadata).unwrap();
+        fetcher.filelists(&repo, &mut metadata, &Paths::all()).unwrap();
         let ours = facts(&metadata);
         let theirs = dnf_facts(dir, &temp.path().join(id.to_string()));
         let only_ours: Vec<_> = ours.difference(&theirs).take(10).collect();

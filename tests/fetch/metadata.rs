@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use strata::digest::Digest;
 use strata::package::Dependency;
-use strata::repo::RepoMetadata;
+use strata::repo::{Paths, RepoMetadata};
 
 use crate::fixture::{Fixture, Gpg, KEY, package, run, signed};
 use crate::server::Server;
@@ -21,7 +22,7 @@ pub fn facts(metadata: &RepoMetadata) -> BTreeSet<String> {
         let sha256 = p.sha256.unwrap().hex();
         let line = format!("{me} {} {} {} {}", p.location, p.size, p.installed_size, p.build_time);
         facts.insert(format!("{line} {} {vendor} {sha256}", p.source));
-        let mut add = |kind: &str, list: &[Dependency]| {
+        let mut add = |kind: &str, list: &[Arc<Dependency>]| {
             facts.extend(list.iter().map(|dependency| format!("{me} {kind} {dependency}")));
         };
         add("provides", &p.provides);
@@ -54,7 +55,7 @@ fn packages_are_read_as_dnf_reads_them() {
         let files = ["alpha", "beta"].map(|name| (name, signed(&mut package(name), &KEY)));
         let fixture = Fixture::new(&files, &["--no-database", "--general-compress-type", compression]);
         let mut metadata = fixture.metadata().unwrap();
-        fixture.fetcher().filelists(&fixture.repo, &mut metadata).unwrap();
+        fixture.fetcher().filelists(&fixture.repo, &mut metadata, &Paths::all()).unwrap();
         assert_eq!(facts(&metadata), dnf_facts(&fixture.path("repo"), &fixture.path("dnf")));
     }
 }
@@ -82,7 +83,7 @@ fn all_paths_are_known_once_filelists_are_read() {
     let fixture = Fixture::with_thing();
     let mut metadata = fixture.metadata().unwrap();
     assert_eq!(metadata.packages[0].files, ["/etc/thing.conf", "/usr/bin/thing"]);
-    fixture.fetcher().filelists(&fixture.repo, &mut metadata).unwrap();
+    fixture.fetcher().filelists(&fixture.repo, &mut metadata, &Paths::all()).unwrap();
     assert_eq!(metadata.packages[0].files, ["/etc/thing.conf", "/usr/bin/thing", "/usr/share/thing/data"]);
 }
 

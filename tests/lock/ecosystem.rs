@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use strata::fetch::{Fetcher, Options};
 use strata::plan::{self, Origin, Packages, Sourced};
 use strata::progress::Silent;
-use strata::repo::RepoMetadata;
+use strata::repo::{Paths, RepoMetadata};
 use strata::resolve::{self, Effect, Parent, Request};
 use strata::store::Store;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ impl Ecosystem {
         let store = Store::open(&self.dir.path().join("store")).unwrap();
         let fetcher = Fetcher::new(&store, Options::default());
         let mut metadata = fetcher.metadata(&repo, &Silent).unwrap();
-        fetcher.filelists(&repo, &mut metadata).unwrap();
+        fetcher.filelists(&repo, &mut metadata, &Paths::all()).unwrap();
         self.repos.push(repo);
         self.metadata.push(metadata);
         self
