@@ -189,7 +189,7 @@ pub struct Repo {
     pub excludepkgs: Vec<String>,
     /// Packages are visible although a module filters them.
     pub module_hotfixes: bool,
-    /// PEM file of a client certificate.
+    /// PEM file of a client certificate; a directory or a glob for the newest `NAME.pem` that has a `NAME-key.pem`.
     pub sslclientcert: Option<PathBuf>,
     /// PEM file of its key.
     pub sslclientkey: Option<PathBuf>,
@@ -197,6 +197,31 @@ pub struct Repo {
     pub sslcacert: Option<PathBuf>,
     /// Check the server's certificate.
     pub sslverify: bool,
+    /// URL of a proxy; `_none_` for none, whatever the environment says.
+    pub proxy: Option<String>,
+    /// Where `USER:PASSWORD` is, for HTTP's basic authentication.
+    pub auth: Option<Secret>,
+    /// Headers of every request, and where their values are.
+    pub headers: BTreeMap<String, Secret>,
+}
+
+/// Where a secret is read when it is needed; itself it is in no plan, and so in no lockfile, log or image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Secret {
+    /// An environment variable.
+    Env(String),
+    /// A file.
+    File(PathBuf),
+}
+
+impl std::fmt::Display for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "the environment variable {name}"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// What a layer stands on.

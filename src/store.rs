@@ -9,6 +9,7 @@
 //!   repodata/HEX            repository metadata as fetched, by sha256 of the file
 //!   parsed/HEX.VERSION      the same as later runs read them, by the document's checksum and the version of the form;
 //!                           made again whenever one is missing, damaged or of another version
+//!   seen/HEX                what was the newest repomd.xml of a repository, by sha256 of its URLs (JSON)
 //!   keys/HEX                OpenPGP keys fetched from the network, by sha256 of their URL
 //!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
 //!   layers/KEY/             an extracted layer, KEY = inputs digest, or digest of an image given as a base
@@ -41,7 +42,7 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        for dir in ["rpms", "payloads", "repodata", "parsed", "keys", "images", "layers", "tmp"] {
+        for dir in ["rpms", "payloads", "repodata", "parsed", "seen", "keys", "images", "layers", "tmp"] {
             fs::create_dir_all(root.join(dir))
                 .with_context(|| format!("making the store {}", root.display()))?;
         }
@@ -84,6 +85,11 @@ impl Store {
     pub fn has_document_of(&self, parsed: &str) -> bool {
         let Some((checksum, version)) = parsed.rsplit_once('.') else { return false };
         version == compact::VERSION.to_string() && self.root.join("repodata").join(checksum).exists()
+    }
+
+    /// Where it is remembered what a repository's newest repomd.xml was, by the digest of its URLs.
+    pub fn seen(&self, urls: &Digest) -> PathBuf {
+        self.root.join("seen").join(urls.hex())
     }
 
     /// Where the OpenPGP key from the URL with this digest is, or would be.

@@ -5,6 +5,7 @@
 //! nothing behind. A package already in the store had its digests checked on the way in, but perhaps for a
 //! repository without keys, so its signature is checked again each time it is wanted.
 
+mod credentials;
 pub mod keyring;
 mod source;
 mod transport;
@@ -17,6 +18,7 @@ use std::io::{self, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
@@ -30,7 +32,7 @@ use crate::repo::repomd::{Checksum, DataFile, Repomd};
 use crate::repo::{Paths, RepoMetadata, compact, filelists, filter, location, primary, updateinfo};
 use crate::store::{Store, persist};
 
-use source::Source;
+use source::{Current, Source};
 use transport::Body;
 use vendor::Vendor;
 use verify::Refusal;
@@ -46,6 +48,8 @@ const FILELISTS_LIMIT: u64 = 4 << 30;
 pub struct Options {
     /// Open no socket; packages come from the store or the vendor directory only.
     pub offline: bool,
+    /// How long a server may send less than 1000 bytes a second, or nothing.
+    pub patience: Duration,
     /// Packages fetched at the same time.
     pub jobs: usize,
     /// A folder of packages, which is looked into before the repositories: each at the place
@@ -55,7 +59,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { offline: false, jobs: 8, vendor: None }
+        Self { offline: false, patience: Duration::from_secs(30), jobs: 8, vendor: None }
     }
 }
 
@@ -123,13 +127,25 @@ impl Fetcher {
 
     fn newest(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {
         let source = self.source(repo);
-        let (text, repomd) = source.repomd(&self.store)?;
-        self.bring(&source, primary_of(&repomd)?, &|n| progress.advance(n))?;
-        let digest = Digest::of(&text);
-        let metadata = self.assemble(repo, digest, &repomd)?;
+        let bring =
+            |current: &Current| self.bring(&source, primary_of(&current.repomd)?, &|n| progress.advance(n));
+        let mut current = source.repomd(&self.store)?;
+        if let Err(error) = bring(&current) {
+            // published anew between the two requests: what the old repomd.xml lists may be gone
+            tracing::debug!(error = format!("{error:#}"), "looking whether there is another repomd.xml");
+            let again = source.repomd(&self.store)?;
+            if again.seen.repomd == current.seen.repomd {
+                return Err(error);
+            }
+            current = again;
+            bring(&current)?;
+        }
+        let digest = current.seen.repomd;
+        let metadata = self.assemble(repo, digest, &current.repomd)?;
         let mut file = self.store.temp_file()?;
-        file.write_all(&text).context("keeping repomd.xml")?;
+        file.write_all(&current.text).context("keeping repomd.xml")?;
         persist(file, &self.store.repodata(&digest))?;
+        source.remember(&current.seen, &self.store)?;
         Ok(metadata)
     }
 
@@ -199,7 +215,7 @@ impl Fetcher {
         if let Some((_, source)) = sources.iter().find(|(known, _)| known == repo) {
             return source.clone();
         }
-        let source = Arc::new(Source::new(repo, self.options.offline));
+        let source = Arc::new(Source::new(repo, (!self.options.offline).then_some(self.options.patience)));
         sources.push((repo.clone(), source.clone()));
         source
     }

@@ -1,22 +1,42 @@
 //! A repository as a place to get files from: its mirrors and its keys.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::Url;
+use serde::{Deserialize, Serialize};
 
 use super::Lazy;
 use super::keyring::Keyring;
-use super::transport::{Body, Transport, below};
+use super::transport::{Body, Transport, Validators, below};
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::plan;
 use crate::repo::mirrors::{self, Metalink};
-use crate::repo::repomd::Repomd;
+use crate::repo::repomd::{Checksum, Repomd};
 use crate::store::{Store, write_atomically};
 
 /// Bytes of a list of mirrors, of a key file, of repomd.xml.
 const SMALL: u64 = 4 << 20;
+
+/// A repomd.xml that is to be taken.
+pub(super) struct Current {
+    pub text: Vec<u8>,
+    pub repomd: Repomd,
+    pub seen: Seen,
+}
+
+/// What the store remembers of the newest repomd.xml of a repository.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// Where it was.
+    url: String,
+    validators: Validators,
+    pub repomd: Digest,
+    revision: u64,
+}
 
 pub(super) struct Source {
     repo: plan::Repo,
@@ -27,36 +47,97 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub fn new(repo: &plan::Repo, offline: bool) -> Self {
+    /// Without patience, no network is used.
+    pub fn new(repo: &plan::Repo, patience: Option<Duration>) -> Self {
         Self {
             repo: repo.clone(),
-            offline,
-            transport: Transport::new(repo, offline),
+            offline: patience.is_none(),
+            transport: Transport::new(repo, patience),
             mirrors: Lazy::default(),
             keys: Lazy::default(),
         }
     }
 
-    /// The current repomd.xml, as it is and parsed; its signature checked if the repository asks for it.
-    pub fn repomd(&self, store: &Store) -> Result<(Vec<u8>, Repomd)> {
+    /// The current repomd.xml; its signature checked if the repository asks for it.
+    ///
+    /// It is not downloaded again as long as the server says that it is the one seen last. One older than that is from a
+    /// mirror that has fallen behind, and not taken; nor is one that the metalink lists as older, as long as any mirror
+    /// has a newer.
+    pub fn repomd(&self, store: &Store) -> Result<Current> {
         let mirrors = self.mirrors()?;
-        self.each_mirror(|base| {
-            let url = below(base, "repodata/repomd.xml")?;
-            let text = self.transport.get(&url, |body| body.bytes(SMALL))?;
-            if !mirrors.repomd.is_empty() && !mirrors.repomd.iter().any(|sum| sum.is_of(&text)) {
-                bail!("{url} is not the repomd.xml that the metalink describes");
+        let seen = self.seen(store);
+        let attempt =
+            |listed: &[Checksum]| self.each_mirror(|base| self.repomd_at(base, store, seen.as_ref(), listed));
+        match mirrors.repomd.as_slice() {
+            [newest, _, ..] => attempt(std::slice::from_ref(newest)).or_else(|_| attempt(&mirrors.repomd)),
+            listed => attempt(listed),
+        }
+    }
+
+    /// `listed` are the checksums the metalink allows, if it has any.
+    fn repomd_at(
+        &self,
+        base: &str,
+        store: &Store,
+        seen: Option<&Seen>,
+        listed: &[Checksum],
+    ) -> Result<Current> {
+        let url = below(base, "repodata/repomd.xml")?;
+        let same = seen.filter(|seen| seen.url == url.as_str() && store.repodata(&seen.repomd).exists());
+        let validators = same.map(|seen| seen.validators.clone()).unwrap_or_default();
+        let got = self
+            .transport
+            .get_unless(&url, &validators, |body| Ok((body.validators(), body.bytes(SMALL)?)))?;
+        let (validators, text) = match (got, same) {
+            (Some(got), _) => got,
+            (None, Some(seen)) => {
+                let kept = store.repodata(&seen.repomd);
+                (validators, std::fs::read(&kept).with_context(|| format!("reading {}", kept.display()))?)
             }
-            if self.repo.repo_gpgcheck {
-                let asc = below(base, "repodata/repomd.xml.asc")?;
-                let signature = self.transport.get(&asc, |body| body.bytes(SMALL))?;
-                self.keys(store)?.verify(&text, &signature).hint(
-                    format!("verifying {url}"),
-                    "the repository says `repo_gpgcheck = true`: its metadata must be signed with one of its `gpgkey`",
-                )?;
-            }
-            let repomd = Repomd::parse(&text).with_context(|| format!("parsing {url}"))?;
-            Ok((text, repomd))
-        })
+            (None, None) => bail!("getting {url}: the server says it has not changed, which nobody asked"),
+        };
+        if !listed.is_empty() && !listed.iter().any(|sum| sum.is_of(&text)) {
+            bail!("{url} is not the repomd.xml that the metalink describes");
+        }
+        if self.repo.repo_gpgcheck {
+            let asc = below(base, "repodata/repomd.xml.asc")?;
+            let signature = self.transport.get(&asc, |body| body.bytes(SMALL))?;
+            self.keys(store)?.verify(&text, &signature).hint(
+                format!("verifying {url}"),
+                "the repository says `repo_gpgcheck = true`: its metadata must be signed with one of its `gpgkey`",
+            )?;
+        }
+        let repomd = Repomd::parse(&text).with_context(|| format!("parsing {url}"))?;
+        if let Some(newer) = seen.filter(|seen| seen.revision > repomd.revision) {
+            let (old, new, file) = (repomd.revision, newer.revision, self.seen_file(store));
+            return Err(hinted(
+                format!("{url} is stale: its revision is {old}, that seen before was {new}"),
+                format!(
+                    "try again later; if the repository was set back on purpose, delete {}",
+                    file.display()
+                ),
+            ));
+        }
+        let seen = Seen { url: url.into(), validators, repomd: Digest::of(&text), revision: repomd.revision };
+        Ok(Current { text, repomd, seen })
+    }
+
+    /// Remembers what was the newest, once all of it is in the store. A local directory is what it is.
+    pub fn remember(&self, seen: &Seen, store: &Store) -> Result<()> {
+        match seen.url.starts_with("file:") {
+            true => Ok(()),
+            false => write_atomically(&self.seen_file(store), &serde_json::to_vec(seen)?),
+        }
+    }
+
+    /// What a former run saw, if that can be read: otherwise everything is new.
+    fn seen(&self, store: &Store) -> Option<Seen> {
+        serde_json::from_slice(&std::fs::read(self.seen_file(store)).ok()?).ok()
+    }
+
+    fn seen_file(&self, store: &Store) -> PathBuf {
+        let plan::Repo { baseurl, mirrorlist, metalink, .. } = &self.repo;
+        store.seen(&Digest::of(format!("{baseurl:?} {mirrorlist:?} {metalink:?}")))
     }
 
     /// Gives the file at `location` to `receive`, from the first mirror with which that succeeds.

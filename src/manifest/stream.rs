@@ -8,7 +8,7 @@ use super::reader::{Item, Table, Text, clean};
 use super::rules;
 use super::variables::{Variables, check_name, references};
 use crate::package::Arch;
-use crate::plan::{ImageFormat, OptUsrlocal, Os, Repo, SameEvr, Stream, VersionScheme};
+use crate::plan::{ImageFormat, OptUsrlocal, Os, Repo, SameEvr, Secret, Stream, VersionScheme};
 
 /// Keys of `stream.toml`.
 pub const KEYS: &[&str] = &[
@@ -42,6 +42,9 @@ const REPO_KEYS: &[&str] = &[
     "sslclientkey",
     "sslcacert",
     "sslverify",
+    "proxy",
+    "auth",
+    "headers",
 ];
 
 /// The stream as meant, and what only its layers' manifests need of it.
@@ -319,6 +322,9 @@ fn repo(item: &Item, table: &Table) -> Repo {
         sslclientkey: path("sslclientkey"),
         sslcacert: path("sslcacert"),
         sslverify: table.boolean("sslverify").unwrap_or(true),
+        proxy: table.text("proxy").and_then(|text| text.checked(proxy)).map(|text| text.value),
+        auth: table.get("auth").and_then(|item| secret(&item)),
+        headers: headers(table),
     };
     check_repo(item, table);
     repo
@@ -336,9 +342,52 @@ fn check_repo(item: &Item, table: &Table) {
             Objection::new(format!("repository `{}` has no `gpgkey` to check signatures with", item.key));
         item.report_key(objection.hint("name the key, or take unsigned packages with `gpgcheck = false`"));
     }
-    if has("sslclientcert") != has("sslclientkey") {
+    let found_by_name = |text: Text| text.value.ends_with('/') || text.value.contains(['*', '?', '[']);
+    let needs_key = has("sslclientcert") && !table.text("sslclientcert").is_some_and(found_by_name);
+    if needs_key != has("sslclientkey") {
         let message = format!("repository `{}` has only one of `sslclientcert` and `sslclientkey`", item.key);
         item.report_key(message);
+    }
+}
+
+/// `auth = { env = "NAME" }` or `{ file = "PATH" }`: where a secret is.
+fn secret(item: &Item) -> Option<Secret> {
+    let table = item.table(&["env", "file"])?;
+    let (env, file) = (table.text("env"), table.text("file"));
+    match (env, file) {
+        (Some(name), None) => Some(Secret::Env(name.value)),
+        (None, Some(path)) => Some(Secret::File(absolute(&path.path()))),
+        _ => {
+            let objection = Objection::new(format!("`{}` does not say where the secret is", item.key));
+            item.report(objection.hint("write { env = \"VARIABLE\" } or { file = \"PATH\" }"));
+            None
+        }
+    }
+}
+
+fn headers(table: &Table) -> BTreeMap<String, Secret> {
+    let items = table.get("headers").map(|item| item.entries()).unwrap_or_default();
+    items.iter().filter_map(|item| Some((item.key.to_owned(), secret(item)?))).collect()
+}
+
+fn proxy(text: &str) -> Result<(), Objection> {
+    let is_url =
+        ["http://", "https://", "socks5://", "socks5h://"].iter().any(|scheme| text.starts_with(scheme));
+    match text == "_none_" || is_url {
+        true => without_userinfo(text),
+        false => Err(Objection::new(format!("`{text}` is no URL of a proxy"))
+            .hint("write http://HOST:PORT, or _none_ to use none")),
+    }
+}
+
+/// A URL is shown in messages and logs, so it may hold no password.
+fn without_userinfo(url: &str) -> Result<(), Objection> {
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next();
+    match authority.is_some_and(|authority| authority.contains('@')) {
+        true => Err(Objection::new("the URL has a user or a password in it").hint(
+            "name the place of USER:PASSWORD with `auth = { env = \"VARIABLE\" }` or `{ file = \"PATH\" }`",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -346,7 +395,10 @@ fn check_repo(item: &Item, table: &Table) {
 fn url(text: &Text) -> Option<String> {
     let url = match text.value.split_once("://") {
         None => format!("file://{}", absolute(&text.path()).display()),
-        Some(("http" | "https" | "file", rest)) if !rest.is_empty() => text.value.clone(),
+        Some(("http" | "https" | "file", rest)) if !rest.is_empty() => {
+            text.check(without_userinfo)?;
+            text.value.clone()
+        }
         Some(_) => {
             let objection =
                 Objection::new(format!("`{}` is no URL packages can be fetched from", text.value));

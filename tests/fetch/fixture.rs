@@ -235,5 +235,8 @@ pub fn repo_at(url: &str, key: &str) -> plan::Repo {
         sslclientkey: None,
         sslcacert: None,
         sslverify: true,
+        proxy: None,
+        auth: None,
+        headers: BTreeMap::new(),
     }
 }

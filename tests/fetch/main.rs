@@ -2,9 +2,11 @@
 //! and dnf's reading of the same metadata.
 
 mod corpus;
+mod faults;
 mod fixture;
 mod keys;
 mod metadata;
 mod packages;
+mod secrets;
 mod server;
 mod tls;

@@ -15,6 +15,23 @@ pub struct Reply {
     pub cut: Option<usize>,
 }
 
+/// What is asked of the server.
+pub struct Request {
+    pub path: String,
+    /// How often it has been asked for before.
+    pub before: usize,
+    /// Header lines.
+    pub headers: Vec<String>,
+}
+
+impl Request {
+    /// The value of a header by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let pairs = self.headers.iter().filter_map(|line| line.split_once(": "));
+        pairs.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
 impl Reply {
     pub fn ok(body: Vec<u8>) -> Self {
         Self { status: 200, headers: String::new(), body, cut: None }
@@ -35,6 +52,11 @@ pub struct Server {
 impl Server {
     /// `answer` gets the path and how often it has been asked for before.
     pub fn start(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::of_requests(move |request| answer(&request.path, request.before))
+    }
+
+    /// A server whose answers depend on headers.
+    pub fn of_requests(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -71,19 +93,26 @@ pub fn file(dir: &std::path::Path, path: &str) -> Reply {
 fn serve(
     stream: TcpStream,
     seen: &Mutex<Vec<String>>,
-    answer: &(dyn Fn(&str, usize) -> Reply + Send + Sync),
+    answer: &(dyn Fn(&Request) -> Reply + Send + Sync),
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    while reader.read_line(&mut line)? > 2 {}
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? <= 2 {
+            break;
+        }
+        headers.push(line.trim_end().to_owned());
+    }
     let before = {
         let mut seen = seen.lock().unwrap();
         seen.push(path.clone());
         seen.iter().filter(|p| **p == path).count() - 1
     };
-    let reply = answer(&path, before);
+    let reply = answer(&Request { path, before, headers });
     let mut out = stream;
     let head = format!(
         "HTTP/1.1 {} x\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n",
@@ -92,5 +121,11 @@ fn serve(
         reply.headers
     );
     out.write_all(head.as_bytes())?;
+    if reply.headers.contains("x-trickle") {
+        for byte in &reply.body {
+            out.write_all(&[*byte])?;
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
     out.write_all(&reply.body[..reply.cut.unwrap_or(reply.body.len())])
 }

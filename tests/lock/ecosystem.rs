@@ -222,6 +222,9 @@ pub fn plan_repo(id: &str, priority: i32, path: &Path) -> plan::Repo {
         sslclientkey: None,
         sslcacert: None,
         sslverify: true,
+        proxy: None,
+        auth: None,
+        headers: BTreeMap::new(),
     }
 }
 
