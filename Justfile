@@ -91,6 +91,10 @@ bench-install *ARGS: program
     cargo build --release --example install
     benches/install.sh {{ARGS}}
 
+# Measure reading metadata and solving against dnf, and draw how both grow (docs/benchmarks.md)
+bench-solve *ARGS: program
+    benches/solve.sh {{ARGS}}
+
 # Build the program
 program:
     cargo build --release

@@ -213,6 +213,13 @@ pub enum Secret {
     Env(String),
     /// A file.
     File(PathBuf),
+    /// `username` and `password` of a section of a `.repo` file.
+    RepoFile {
+        /// The file.
+        file: PathBuf,
+        /// The section.
+        section: String,
+    },
 }
 
 impl std::fmt::Display for Secret {
@@ -220,6 +227,7 @@ impl std::fmt::Display for Secret {
         match self {
             Self::Env(name) => write!(f, "the environment variable {name}"),
             Self::File(path) => path.display().fmt(f),
+            Self::RepoFile { file, section } => write!(f, "[{section}] of {}", file.display()),
         }
     }
 }

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, Identity, Proxy};
 
+use crate::manifest::repo_file;
 use crate::plan::{self, Secret};
 
 /// Adds what a repository says of its proxy and certificates, the client's own only if `with_certificate`.
@@ -77,6 +78,7 @@ impl Secret {
         let text = match self {
             Self::Env(name) => std::env::var(name).ok().context("the variable is not set, or not UTF-8")?,
             Self::File(path) => fs::read_to_string(path)?,
+            Self::RepoFile { file, section } => repo_file::password(file, section)?,
         };
         let text = text.trim_end_matches(['\r', '\n']);
         ensure!(!text.is_empty(), "there is nothing");

@@ -14,6 +14,7 @@ mod diagnostic;
 mod layer;
 mod packages;
 mod reader;
+pub mod repo_file;
 mod rules;
 mod stream;
 mod variables;

@@ -54,6 +54,11 @@ impl<'a> Reader<'a> {
         self.mistakes.push(Mistake::new(objection, place));
     }
 
+    /// A text of a file that is not TOML.
+    pub fn text(self, value: &str, span: Span) -> Text<'a> {
+        Text { reader: self, value: value.to_owned(), span }
+    }
+
     /// The whole document as a table.
     pub fn document(self, document: &'a DeTable<'a>) -> Table<'a> {
         Table::new(self, "", document, (0..0).into(), self.root_keys)
@@ -392,7 +397,7 @@ fn describe(value: &DeValue) -> &'static str {
 pub struct Text<'a> {
     pub reader: Reader<'a>,
     pub value: String,
-    span: Span,
+    pub span: Span,
 }
 
 impl<'a> Text<'a> {

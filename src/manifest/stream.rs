@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Mistake, Mistakes, Objection};
-use super::reader::{Item, Table, Text, clean};
+use super::reader::{Item, Reader, Table, Text, clean, open};
+use super::repo_file;
 use super::rules;
 use super::variables::{Variables, check_name, references};
 use crate::package::Arch;
@@ -22,6 +23,7 @@ pub const KEYS: &[&str] = &[
     "version",
     "image",
     "variables",
+    "repo-files",
     "repos",
 ];
 
@@ -222,7 +224,7 @@ fn variables(
     }
     let declared = root.get("variables").map(|item| item.entries()).unwrap_or_default();
     let names: Vec<&str> = declared.iter().map(|item| item.key).collect();
-    let mut open = Vec::new();
+    let mut pending = Vec::new();
     let mut fine = true;
     for item in &declared {
         let taken = match known.0.contains_key(item.key) {
@@ -231,17 +233,24 @@ fn variables(
         };
         let text = item.key_text().check(|_| taken).and_then(|()| item.scalar());
         fine &= text.is_some();
-        open.extend(text.map(|text| (item.key, text)));
+        pending.extend(text.map(|text| (item.key, text)));
     }
     fine &= check_set(root, set, &names);
     for (name, value) in set {
-        open.retain(|(declared, _)| declared != name);
+        pending.retain(|(declared, _)| declared != name);
         known.0.insert(name.clone(), value.clone());
     }
     if !names.contains(&"releasever") {
         known.0.entry("releasever".to_owned()).or_insert_with(|| os.version.clone());
     }
-    (fine && expand_all(&mut known, open)).then_some(known)
+    let fine = fine && expand_all(&mut known, pending);
+    // dnf's own, by its rule: what is before the first point, and after
+    let releasever = known.0.get("releasever").cloned().unwrap_or_default();
+    let (major, minor) = releasever.split_once('.').unwrap_or((&releasever, ""));
+    for (name, value) in [("releasever_major", major), ("releasever_minor", minor)] {
+        known.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    fine.then_some(known)
 }
 
 /// Only declared variables can be set from outside: anything else is a slip.
@@ -293,7 +302,26 @@ pub fn repos(root: &Table) -> Vec<(Repo, bool)> {
             repos.push((repo(&item, &table), table.boolean("enabled").unwrap_or(true)));
         }
     }
+    for text in root.texts("repo-files") {
+        for (repo, enabled) in repo_file(&text) {
+            match repos.iter().any(|(known, _)| known.id == repo.id) {
+                true => text.report(format!("it declares repository `{}`, which is there already", repo.id)),
+                false => repos.push((repo, enabled)),
+            }
+        }
+    }
     repos
+}
+
+fn repo_file(text: &Text) -> Vec<(Repo, bool)> {
+    let Some(path) = text.existing_file() else { return Vec::new() };
+    match open(&path) {
+        Ok(source) => repo_file::repos(Reader { source: &source, ..text.reader }),
+        Err(error) => {
+            text.report(format!("reading {}: {error}", path.display()));
+            Vec::new()
+        }
+    }
 }
 
 fn repo(item: &Item, table: &Table) -> Repo {
@@ -322,7 +350,7 @@ fn repo(item: &Item, table: &Table) -> Repo {
         sslclientkey: path("sslclientkey"),
         sslcacert: path("sslcacert"),
         sslverify: table.boolean("sslverify").unwrap_or(true),
-        proxy: table.text("proxy").and_then(|text| text.checked(proxy)).map(|text| text.value),
+        proxy: table.text("proxy").and_then(proxy),
         auth: table.get("auth").and_then(|item| secret(&item)),
         headers: headers(table),
     };
@@ -370,33 +398,38 @@ fn headers(table: &Table) -> BTreeMap<String, Secret> {
     items.iter().filter_map(|item| Some((item.key.to_owned(), secret(item)?))).collect()
 }
 
-fn proxy(text: &str) -> Result<(), Objection> {
-    let is_url =
-        ["http://", "https://", "socks5://", "socks5h://"].iter().any(|scheme| text.starts_with(scheme));
-    match text == "_none_" || is_url {
-        true => without_userinfo(text),
-        false => Err(Objection::new(format!("`{text}` is no URL of a proxy"))
-            .hint("write http://HOST:PORT, or _none_ to use none")),
+/// The URL of a proxy, or `_none_`.
+pub(super) fn proxy(text: Text) -> Option<String> {
+    let is_url = ["http://", "https://", "socks5://", "socks5h://"].iter().any(|s| text.value.starts_with(s));
+    if text.value != "_none_" && !is_url {
+        let objection = Objection::new(format!("`{}` is no URL of a proxy", text.value));
+        text.report(objection.hint("write http://HOST:PORT, or _none_ to use none"));
+        return None;
     }
+    without_userinfo(&text)?;
+    Some(text.value)
 }
 
-/// A URL is shown in messages and logs, so it may hold no password.
-fn without_userinfo(url: &str) -> Result<(), Objection> {
-    let authority = url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next();
-    match authority.is_some_and(|authority| authority.contains('@')) {
-        true => Err(Objection::new("the URL has a user or a password in it").hint(
-            "name the place of USER:PASSWORD with `auth = { env = \"VARIABLE\" }` or `{ file = \"PATH\" }`",
-        )),
-        false => Ok(()),
+/// A URL is shown in messages and logs, so it may hold no password. Nor is the line shown that does.
+fn without_userinfo(text: &Text) -> Option<()> {
+    let authority = text.value.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next();
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        let message = format!("{}: the URL has a user or a password in it", text.origin());
+        let objection = Objection::new(message).hint(
+            "say where USER:PASSWORD is instead: `auth = { env = \"VARIABLE\" }` or `auth = { file = \"PATH\" }`",
+        );
+        text.reader.mistakes.push(Mistake::new(objection, None));
+        return None;
     }
+    Some(())
 }
 
 /// A URL as it is, or a path relative to the manifest as a `file://` URL; no trailing slash.
-fn url(text: &Text) -> Option<String> {
+pub(super) fn url(text: &Text) -> Option<String> {
     let url = match text.value.split_once("://") {
         None => format!("file://{}", absolute(&text.path()).display()),
         Some(("http" | "https" | "file", rest)) if !rest.is_empty() => {
-            text.check(without_userinfo)?;
+            without_userinfo(text)?;
             text.value.clone()
         }
         Some(_) => {
@@ -409,7 +442,7 @@ fn url(text: &Text) -> Option<String> {
     Some(url.trim_end_matches('/').to_owned())
 }
 
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     // fails only for an empty path, or if the working directory is gone
     clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }

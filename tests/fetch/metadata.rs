@@ -5,9 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use strata::build::collect_garbage;
 use strata::digest::Digest;
 use strata::package::Dependency;
 use strata::repo::{Paths, RepoMetadata};
+use strata::store::Store;
 
 use crate::fixture::{Fixture, Gpg, KEY, package, run, signed};
 use crate::server::Server;
@@ -76,6 +78,44 @@ fn what_has_not_changed_is_not_downloaded_again() {
     assert_eq!((facts(&kept), kept.repomd), (facts(&first), first.repomd));
     assert!(fixture.fetcher().metadata_at(&fixture.repo, &Digest::of("never seen")).unwrap().is_none());
     assert_eq!(server.requests.lock().unwrap().len(), asked);
+}
+
+#[test]
+fn what_was_parsed_is_kept_and_made_again_when_damaged() {
+    let fixture = Fixture::with_thing();
+    let read = || {
+        let mut metadata = fixture.metadata().unwrap();
+        fixture.fetcher().filelists(&fixture.repo, &mut metadata, &Paths::all()).unwrap();
+        facts(&metadata)
+    };
+    let first = read();
+    let below = |name: &str| -> Vec<_> {
+        let entries = fs::read_dir(fixture.path("store").join(name)).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let parsed: Vec<_> = below("parsed").into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect();
+    assert_eq!(parsed.len(), 2);
+    for (bytes, path) in &parsed {
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    assert_eq!(read(), first);
+    assert!(parsed.iter().all(|(bytes, path)| fs::read(path).unwrap() == *bytes));
+    // the documents are not looked at any more
+    let documents = below("repodata");
+    for path in documents.iter().filter(|path| fs::read(path).unwrap().starts_with(&[0x1f, 0x8b])) {
+        fs::write(path, "damaged").unwrap();
+    }
+    assert_eq!(read(), first);
+
+    let store = Store::open(&fixture.path("store")).unwrap();
+    let name = parsed[0].1.file_name().unwrap().to_str().unwrap().to_owned();
+    fs::write(fixture.path("store/parsed").join(name.replace(".1", ".0")), "of a former version").unwrap();
+    fs::write(fixture.path("store/parsed").join(format!("{}.1", Digest::of("x").hex())), "without document")
+        .unwrap();
+    collect_garbage(&store, false).unwrap();
+    assert_eq!(below("parsed").len(), 2);
+    collect_garbage(&store, true).unwrap();
+    assert_eq!(below("parsed").len(), 0);
 }
 
 #[test]

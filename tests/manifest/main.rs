@@ -4,6 +4,7 @@ mod compile;
 mod language;
 mod mistakes;
 mod mutations;
+mod repo_files;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -295,7 +295,7 @@ error: unknown variable `flavour`
   |
 2 | include = "packages-$flavour.toml"
   |                     ^^^^^^^^
-  hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `stream`
+  hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `releasever_major`, `releasever_minor`, `stream`
 
 error: unknown repository `base-os`
  --> manifests/demo/top.toml:5:10
@@ -1076,7 +1076,7 @@ error: unknown variable `snapshot`
    |
 20 | baseurl = "ftp://example.com/$snapshot"
    |                              ^^^^^^^^^
-  hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `stream`
+  hint: expected one of `arch`, `basearch`, `os.id`, `os.major`, `os.name`, `os.version`, `releasever`, `releasever_major`, `releasever_minor`, `stream`
 
 error: `http://` is no URL packages can be fetched from
   --> manifests/demo/stream.toml:21:14
