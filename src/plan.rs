@@ -12,6 +12,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::error::hinted;
+use crate::image::reference::Reference;
 use crate::package::{Arch, Evr};
 
 /// Where an entry was written. Printed `manifests/demo/node.toml:14`.
@@ -83,6 +84,14 @@ impl Plan {
         }
         stack.reverse();
         stack
+    }
+
+    /// The image that a layer, or the bottom of those below it, stands on.
+    pub fn pinned(&self, name: &str) -> Option<&Reference> {
+        match &self.stack(name).first()?.from {
+            Base::Image(image) => Some(image),
+            Base::Scratch | Base::Layer(_) => None,
+        }
     }
 }
 
@@ -240,8 +249,8 @@ pub enum Base {
     Scratch,
     /// Another layer of the stream.
     Layer(String),
-    /// Somebody's image: a containers-transports(5) reference pinned by digest.
-    Image(String),
+    /// Somebody's image, pinned by digest.
+    Image(Reference),
 }
 
 /// A layer manifest as meant.

@@ -29,7 +29,7 @@ pub use self::file::{Attribute, Difference, Verdict};
 use self::content::{GROUP, PASSWD, Reading};
 use self::tree::{Kind, Tree};
 use crate::diff::image::rpmdb_of;
-use crate::image::oci::{Image, Layout};
+use crate::image::opened::Opened;
 use crate::install::{has, owner::Owners, payload};
 use crate::origins::Origins;
 use crate::pkglist::META_JSON;
@@ -44,7 +44,7 @@ const BOOTABLE: &str = "containers.bootc";
 /// What is verified.
 pub enum Subject {
     /// An image.
-    Image(Layout, Box<Image>),
+    Image(Box<Opened>),
     /// An unpacked one, whose files have the owners they have in the image.
     Rootfs(PathBuf),
 }
@@ -164,7 +164,7 @@ pub fn verify(subject: &Subject, ignored: &Ignored) -> Result<Report> {
     let algorithms = packages.iter().map(|package| package.header.file_digest_algorithm());
     let algorithms = algorithms.filter(|algorithm| payload::digest(*algorithm).is_ok()).collect();
     let tree = match subject {
-        Subject::Image(layout, image) => Tree::of_image(layout, image, &Reading { algorithms })?,
+        Subject::Image(opened) => Tree::of_image(opened.local()?, &opened.image, &Reading { algorithms })?,
         Subject::Rootfs(root) => Tree::of_directory(root, &Reading { algorithms })?,
     };
     let mut report = Report {
@@ -191,9 +191,9 @@ pub fn verify(subject: &Subject, ignored: &Ignored) -> Result<Report> {
 /// The packages in the rpmdb.
 fn packages(subject: &Subject) -> Result<Vec<Installed>> {
     match subject {
-        Subject::Image(layout, image) => {
-            let context = || format!("reading the packages of image {}", image.digest);
-            let file = rpmdb_of(layout, image).with_context(context)?;
+        Subject::Image(opened) => {
+            let context = || format!("reading the packages of image {}", opened.image.digest);
+            let file = rpmdb_of(opened)?;
             Rpmdb::open_read_only(file.path())?.packages().with_context(context)
         }
         Subject::Rootfs(root) => {
@@ -261,8 +261,8 @@ fn text<'t>(tree: &'t Tree, path: &str) -> &'t [u8] {
 /// The history of an image's layers, bottom first; nothing for a rootfs.
 fn history(subject: &Subject) -> Vec<&str> {
     match subject {
-        Subject::Image(_, image) => {
-            let said = image.layer_history().into_iter();
+        Subject::Image(opened) => {
+            let said = opened.image.layer_history().into_iter();
             said.map(|history| history.and_then(|h| h.created_by().as_deref()).unwrap_or_default()).collect()
         }
         Subject::Rootfs(_) => Vec::new(),
@@ -309,7 +309,7 @@ fn kernels(tree: &Tree) -> Vec<String> {
 /// Whether it says so, or has modules of any kernel.
 fn is_bootable(subject: &Subject, tree: &Tree) -> bool {
     let labelled = match subject {
-        Subject::Image(_, image) => image.labels().get(BOOTABLE) == Some(&"1"),
+        Subject::Image(opened) => opened.image.labels().get(BOOTABLE) == Some(&"1"),
         Subject::Rootfs(_) => false,
     };
     labelled || tree.iter().any(|(path, _)| path.parent() == Some(Path::new(MODULES)))

@@ -16,7 +16,7 @@ use crate::configure::{OverlayKind, overlay_entries};
 use crate::digest::Digest;
 use crate::lock::{LockedPackage, Lockfile};
 use crate::origins;
-use crate::plan::{Configuration, FileContent, Layer, Packages, Plan};
+use crate::plan::{Base, Configuration, FileContent, Layer, Packages, Plan};
 
 /// Raised when the same inputs come to give other bytes: a change of the installer, the tar writer, the
 /// compressor, the chunk plan or the labels.
@@ -68,6 +68,10 @@ pub fn digest(
 fn by_content(layer: &Layer) -> Result<Layer> {
     let mut layer = layer.clone();
     layer.packages = Packages::default();
+    if let Base::Image(_) = layer.from {
+        // the parent, which is given by its digest, wherever it is
+        layer.from = Base::Scratch;
+    }
     layer.config.overlays.clear();
     for file in &mut layer.config.files {
         if let FileContent::Source(source) = &file.value.content {

@@ -43,6 +43,7 @@ use crate::image::chunk::{self, Rules};
 use crate::image::delta::{self, Delta};
 use crate::image::extract::extract;
 use crate::image::oci::{Image, Layout, Settings};
+use crate::image::opened::{Access, Opened};
 use crate::image::pack::{self, Compression};
 use crate::image::reference::Reference;
 use crate::install::macros::Macros;
@@ -165,9 +166,12 @@ fn wanted<'a>(request: &Request<'a>, progress: &dyn Progress) -> Result<Vec<&'a 
 /// A finished step, as the layers above need it.
 struct Step {
     image: Image,
+    /// Where its blobs are, if it is a pinned image: they come into the store when a layer is made on it.
+    pinned: Option<Opened>,
     /// Key of the extracted tree.
     key: Digest,
-    version: Version,
+    /// Absent for a pinned image that has none of ours.
+    version: Option<Version>,
     /// Lockfiles of the layer and those below, bottom first.
     locks: Vec<Lockfile>,
 }
@@ -177,6 +181,7 @@ struct Build<'a> {
     fetcher: &'a Fetcher,
     request: &'a Request<'a>,
     layout: Layout,
+    /// By layer, or by the reference of a pinned image.
     done: BTreeMap<String, Step>,
 }
 
@@ -221,8 +226,15 @@ impl<'a> Build<'a> {
 
     /// The layers to build, bottom first. A lock that cannot be built is refused before minutes are spent on the
     /// layers below.
-    fn wanted(&self, progress: &dyn Progress) -> Result<Vec<&'a Layer>> {
+    fn wanted(&mut self, progress: &dyn Progress) -> Result<Vec<&'a Layer>> {
         let layers = wanted(self.request, progress)?;
+        let bottoms = layers.iter().filter_map(|layer| self.request.plan.pinned(&layer.name));
+        for image in bottoms {
+            if !self.done.contains_key(&image.to_string()) {
+                let step = self.pinned(image).with_context(|| format!("using {image}"))?;
+                self.done.insert(image.to_string(), step);
+            }
+        }
         layers.iter().try_for_each(|layer| lock::ledger(&self.locks(layer)?).map(drop))?;
         Ok(layers)
     }
@@ -261,17 +273,34 @@ impl<'a> Build<'a> {
             ..self.built(layer, &image, below, job.version, job.packages.len())
         };
         let Job { inputs: key, version, locks, .. } = job;
-        Ok((Step { image, key, version, locks }, built))
+        Ok((Step { image, pinned: None, key, version: Some(version), locks }, built))
+    }
+
+    /// Opens the image that a manifest pins; it stays where it is.
+    fn pinned(&self, reference: &Reference) -> Result<Step> {
+        let opened = self.open(reference)?;
+        let locks = lock::of_image(self.request.plan, reference, &diff::image::packages(&opened)?);
+        let image = opened.image.clone();
+        let version = image.labels().get(labels::VERSION).and_then(|version| version.parse().ok());
+        Ok(Step { key: image.digest, image, pinned: Some(opened), version, locks })
+    }
+
+    /// Opens an image, which must be for the plan's architecture.
+    fn open(&self, reference: &Reference) -> Result<Opened> {
+        let (arch, offline) = (self.request.plan.stream.arch, self.fetcher.offline());
+        let opened = reference.open(Access { store: self.store, arch, offline })?;
+        let found = opened.image.config.architecture().to_string();
+        ensure!(found == arch.oci(), "it is for {found}, expected {}", arch.oci());
+        Ok(opened)
     }
 
     /// Takes an image for a layer, if it has the packages that the layers above are locked on.
     fn given(&self, layer: &Layer, reference: &Reference) -> Result<(Step, Built)> {
-        let (from, image) = reference.open(self.store)?;
-        let (found, arch) = (image.config.architecture().to_string(), self.request.plan.stream.arch);
-        ensure!(found == arch.oci(), "it is for {found}, expected {}", arch.oci());
+        let opened = self.open(reference)?;
+        let image = opened.image.clone();
         let locks = self.locks(layer)?;
         let locked = PackageSet::of_lockfiles(&locks)?;
-        let found = diff::image::packages(&from, &image)?;
+        let found = diff::image::packages(&opened)?;
         if !found.nevras().eq(locked.nevras()) {
             return Err(hinted(
                 format!("its {} packages are not the {} of the lockfiles", found.len(), locked.len()),
@@ -280,10 +309,10 @@ impl<'a> Build<'a> {
         }
         let version = image.labels().get(labels::VERSION).map(|v| v.parse::<Version>());
         let version = version.context("it has no label org.opencontainers.image.version")??;
-        self.layout.copy(&from, &image)?;
+        opened.copy_to(&self.layout)?;
         self.layout.tag(&image, None)?;
         let built = self.built(layer, &image, 0, version, found.len());
-        Ok((Step { key: image.digest, image, version, locks }, built))
+        Ok((Step { key: image.digest, image, pinned: None, version: Some(version), locks }, built))
     }
 
     /// Describes an image of the store that was there before, by digest; `below` of its blobs are its parent's.
@@ -324,7 +353,9 @@ impl<'a> Build<'a> {
 
     /// The lockfiles of a layer and those below it, bottom first.
     fn locks(&self, layer: &Layer) -> Result<Vec<Lockfile>> {
-        let mut locks = Vec::new();
+        let pinned =
+            self.request.plan.pinned(&layer.name).and_then(|image| self.done.get(&image.to_string()));
+        let mut locks = pinned.map(|step| step.locks.clone()).unwrap_or_default();
         for layer in self.request.plan.stack(&layer.name) {
             locks.push(self.lock(layer, &locks)?);
         }
@@ -342,15 +373,8 @@ impl<'a> Build<'a> {
             Base::Scratch => None,
             // layers come after the layer they stand on
             Base::Layer(name) => self.done.get(name),
-            Base::Image(image) => {
-                return Err(hinted(
-                    format!(
-                        "building {} on the image {image}: strata builds on its own layers only",
-                        layer.name
-                    ),
-                    "name a layer in `from`",
-                ));
-            }
+            // they were opened first of all
+            Base::Image(image) => self.done.get(&image.to_string()),
         };
         let mut locks = below.map(|step| step.locks.clone()).unwrap_or_default();
         let lock = self.lock(layer, &locks)?;
@@ -376,7 +400,7 @@ impl<'a> Build<'a> {
         let dates = scheme.dated_by.contains(&layer.name);
         match (self.request.version, below) {
             (Some(version), _) => return Ok(version),
-            (None, Some(below)) if !dates => return Ok(below.version),
+            (None, Some(Step { version: Some(version), .. })) if !dates => return Ok(*version),
             _ => {}
         }
         let version = Version::new(&scheme.prefix, epoch, 0)?;
@@ -483,6 +507,11 @@ impl<'a> Build<'a> {
 
     /// The extracted trees of a finished layer, top first; extracted from its image if they are gone.
     fn tree(&self, step: &Step, progress: &dyn Progress) -> Result<Vec<PathBuf>> {
+        if let Some(pinned) = &step.pinned {
+            progress.start("bringing the image below", 0, Unit::Items);
+            pinned.copy_to(&self.layout)?;
+            progress.finish("image below is in the store");
+        }
         if let Some(trees) = tree::open(self.store, &step.key)? {
             return Ok(trees);
         }

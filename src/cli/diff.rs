@@ -29,7 +29,7 @@ struct Report<'a> {
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let (from, to) = (Source::find(&args.from)?, Source::find(&args.to)?);
-    let sets = pair(&from, &to, || global.store())?;
+    let sets = pair(&from, &to, |image| global.open(image))?;
     if sets.own_layers_only {
         global
             .progress()

@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
 use crate::fetch::{Fetcher, Options, wanted};
+use crate::image::opened::Access;
+use crate::image::reference::Reference;
 use crate::lock::{self, Lockfile};
 use crate::package::Arch;
+use crate::store::Store;
 
-/// Bring the locked packages of layers, and of those below them, into the store, verified
+/// Bring the locked packages of layers and of those below them, and the images these stand on, into the store,
+/// verified
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests
@@ -42,10 +46,11 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         true => BTreeSet::from([global.arch(None)?]),
         false => args.arch.iter().copied().collect(),
     };
-    let fetcher = Fetcher::new(&global.store()?, Options::default());
+    let store = global.store()?;
+    let fetcher = Fetcher::new(&store, Options::default());
     let mut reports = Vec::new();
     for arch in arches {
-        reports.extend(fetch(global, args, arch, &fetcher)?);
+        reports.extend(fetch(global, args, arch, &store, &fetcher)?);
     }
     match global.json() {
         true => print_json(&reports)?,
@@ -54,7 +59,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-fn fetch(global: &Global, args: &Args, arch: Arch, fetcher: &Fetcher) -> Result<Vec<Report>> {
+fn fetch(global: &Global, args: &Args, arch: Arch, store: &Store, fetcher: &Fetcher) -> Result<Vec<Report>> {
     let plan = global.plan(&args.stream, arch)?;
     let asked = plan.select(&args.layers)?;
     let below = asked.iter().flat_map(|layer| plan.stack(&layer.name));
@@ -75,6 +80,12 @@ fn fetch(global: &Global, args: &Args, arch: Arch, fetcher: &Fetcher) -> Result<
         all.extend(packages);
     }
     fetcher.packages(&all, &*global.progress())?;
+    let pinned: BTreeSet<String> =
+        needed.iter().filter_map(|layer| plan.pinned(layer)).map(ToString::to_string).collect();
+    for image in pinned {
+        let opened = image.parse::<Reference>()?.open(Access { store, arch, offline: false })?;
+        opened.local().with_context(|| format!("bringing {image} into the store"))?;
+    }
     if let Some(dir) = &args.vendor {
         fetcher.vendor(&all, dir)?;
     }

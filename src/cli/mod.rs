@@ -27,6 +27,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::time::uptime;
 
 use crate::error::Hint;
+use crate::image::opened::{Access, Opened};
+use crate::image::reference::Reference;
 use crate::install::lua;
 use crate::manifest;
 use crate::package::Arch;
@@ -192,6 +194,11 @@ impl Global {
         asked.or_else(Arch::host).with_context(|| {
             format!("strata composes for no {} system: name one with --arch", std::env::consts::ARCH)
         })
+    }
+
+    /// Opens an image; of one for several architectures that for this machine's.
+    fn open(&self, image: &Reference) -> Result<Opened> {
+        image.open(Access { store: &self.store()?, arch: self.arch(None)?, offline: false })
     }
 
     fn progress(&self) -> Box<dyn Progress> {

@@ -17,7 +17,8 @@ use crate::pkglist::{Origin, PackageSet};
 /// Show an image's labels and layers, and its packages
 #[derive(clap::Args)]
 pub struct Args {
-    /// `STREAM/LAYER[:VERSION|@DIGEST]` in the store, or `oci:DIR[:NAME]`
+    /// `STREAM/LAYER[:VERSION|@DIGEST]` in the store, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, or
+    /// `docker://HOST/REPOSITORY[:TAG|@DIGEST]`
     image: Reference,
     /// List the packages; those of an image without a list are looked up in its rpmdb
     #[arg(long)]
@@ -57,12 +58,12 @@ struct Package {
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
-    let (layout, image) = args.image.open(&global.store()?)?;
+    let opened = global.open(&args.image)?;
     let packages = match args.packages {
-        true => Some(packages(&layout, &image)?),
-        false => listed(&layout, &image)?,
+        true => Some(packages(&opened)?),
+        false => listed(&opened)?,
     };
-    let description = describe(&image, packages)?;
+    let description = describe(&opened.image, packages)?;
     if global.json() {
         super::print_json(&description)?;
     } else {

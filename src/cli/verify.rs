@@ -10,7 +10,6 @@ use super::screen::eprint_line;
 use super::{Answer, Global};
 use crate::build::labels;
 use crate::configure;
-use crate::image::reference::Reference;
 use crate::origins::remembered_entry;
 use crate::plan::Origin;
 use crate::verify::{Attribute, Changed, Difference, Ignored, Report, Subject, Verdict, verify};
@@ -63,14 +62,13 @@ fn subject(global: &Global, text: &str) -> Result<Subject> {
     if path.is_dir() {
         return Ok(Subject::Rootfs(path.to_owned()));
     }
-    let (layout, image) = text.parse::<Reference>()?.open(&global.store()?)?;
-    Ok(Subject::Image(layout, Box::new(image)))
+    Ok(Subject::Image(Box::new(global.open(&text.parse()?)?)))
 }
 
 /// Where the entries of the manifests at hand are, by what an image of their stream remembers of them.
 fn places(global: &Global, subject: &Subject) -> BTreeMap<String, Origin> {
-    let Subject::Image(_, image) = subject else { return BTreeMap::new() };
-    let labels = image.labels();
+    let Subject::Image(opened) = subject else { return BTreeMap::new() };
+    let labels = opened.image.labels();
     let stream = labels.get(labels::STREAM).filter(|stream| global.manifests.join(stream).is_dir());
     let Some(stream) = stream else { return BTreeMap::new() };
     let plan = match global.arch(None).and_then(|arch| global.plan(stream, arch)) {

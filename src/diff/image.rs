@@ -10,11 +10,13 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use oci_spec::image::Descriptor;
 use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::error::hinted;
-use crate::image::oci::{Image, Layout, digest_of};
+use crate::image::oci::digest_of;
+use crate::image::opened::Opened;
 use crate::image::untar::{Reader, decompress};
 use crate::pkglist::{META_JSON, PackageSet};
 use crate::rpmdb::{self, Rpmdb};
@@ -24,20 +26,23 @@ const MAX_META_JSON: u64 = 16 << 20;
 const MAX_RPMDB: u64 = 2 << 30;
 
 /// Reads the packages of an image.
-pub fn packages(layout: &Layout, image: &Image) -> Result<PackageSet> {
-    if let Some(packages) = listed(layout, image)? {
+pub fn packages(image: &Opened) -> Result<PackageSet> {
+    if let Some(packages) = listed(image)? {
         return Ok(packages);
     }
-    let file =
-        rpmdb_of(layout, image).with_context(|| format!("reading the packages of image {}", image.digest))?;
+    let file = rpmdb_of(image)?;
     Ok(Rpmdb::open_read_only(file.path())?.nevras()?.into_iter().collect())
 }
 
 /// The rpmdb of an image, taken out of its layers.
-pub(crate) fn rpmdb_of(layout: &Layout, image: &Image) -> Result<NamedTempFile> {
+pub(crate) fn rpmdb_of(image: &Opened) -> Result<NamedTempFile> {
+    find_rpmdb(image).with_context(|| format!("reading the packages of image {}", image.image.digest))
+}
+
+fn find_rpmdb(image: &Opened) -> Result<NamedTempFile> {
     let mut visible: Vec<String> = rpmdb::places().collect();
-    for blob in image.manifest.layers().iter().rev() {
-        match find_rpmdb(layout, &digest_of(blob)?, &mut visible)? {
+    for blob in image.image.manifest.layers().iter().rev() {
+        match rpmdb_in(image, blob, &mut visible)? {
             Some(file) => return Ok(file),
             None if visible.is_empty() => break,
             None => {}
@@ -47,24 +52,24 @@ pub(crate) fn rpmdb_of(layout: &Layout, image: &Image) -> Result<NamedTempFile> 
 }
 
 /// The packages of an image that lists them in its last layer.
-pub fn listed(layout: &Layout, image: &Image) -> Result<Option<PackageSet>> {
-    let context = || format!("reading the package list of image {}", image.digest);
+pub fn listed(image: &Opened) -> Result<Option<PackageSet>> {
+    let context = || format!("reading the package list of image {}", image.image.digest);
     let (Some(&"true"), Some(last)) =
-        (image.labels().get("io.openshift.metalayer"), image.manifest.layers().last())
+        (image.image.labels().get("io.openshift.metalayer"), image.image.manifest.layers().last())
     else {
         return Ok(None);
     };
     let mut bytes = Vec::new();
-    let found = unpack(layout, &digest_of(last)?, META_JSON.as_bytes(), MAX_META_JSON, &mut bytes);
+    let found = unpack(image, last, META_JSON.as_bytes(), MAX_META_JSON, &mut bytes);
     found.with_context(context)?.then(|| PackageSet::from_json(&bytes)).transpose().with_context(context)
 }
 
 /// Finds the rpmdb in a layer; drops from `visible` the places that the layer hides from those below it.
-fn find_rpmdb(layout: &Layout, blob: &Digest, visible: &mut Vec<String>) -> Result<Option<NamedTempFile>> {
+fn rpmdb_in(image: &Opened, blob: &Descriptor, visible: &mut Vec<String>) -> Result<Option<NamedTempFile>> {
     let mut found: Option<(usize, Vec<u8>)> = None;
     let mut hidden = Vec::new();
-    let mut tar = open(layout, blob)?;
-    while let Some(member) = tar.next_member().with_context(|| format!("reading layer {blob}"))? {
+    let mut tar = open(image, blob)?;
+    while let Some(member) = tar.next_member().with_context(|| format!("reading layer {}", blob.digest()))? {
         let path = normal(&member.path);
         if let Some(rank) = visible.iter().position(|v| v.as_bytes() == path)
             && (member.is_file() || member.is_hard_link())
@@ -79,7 +84,7 @@ fn find_rpmdb(layout: &Layout, blob: &Digest, visible: &mut Vec<String>) -> Resu
         }
     }
     visible.retain(|place| !hidden.iter().any(|h| is_below(place.as_bytes(), h)));
-    found.map(|(_, content)| take_out(layout, blob, &content)).transpose()
+    found.map(|(_, content)| take_out(image, blob, &content)).transpose()
 }
 
 /// The path, relative to the root, which an entry hides in lower layers with all below it.
@@ -101,17 +106,17 @@ fn is_below(path: &[u8], dir: &[u8]) -> bool {
 }
 
 /// Copies the rpmdb at `path` out of a layer.
-fn take_out(layout: &Layout, blob: &Digest, path: &[u8]) -> Result<NamedTempFile> {
+fn take_out(image: &Opened, blob: &Descriptor, path: &[u8]) -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new().context("making a temporary file")?;
-    let found = unpack(layout, blob, path, MAX_RPMDB, file.as_file_mut())?;
-    ensure!(found, "layer {blob} has a link to {}, but not that file", path.escape_ascii());
+    let found = unpack(image, blob, path, MAX_RPMDB, file.as_file_mut())?;
+    ensure!(found, "layer {} has a link to {}, but not that file", blob.digest(), path.escape_ascii());
     Ok(file)
 }
 
 /// Copies the file at `path` out of a layer, if it has one of at most `limit` bytes there.
-fn unpack(layout: &Layout, blob: &Digest, path: &[u8], limit: u64, to: &mut impl Write) -> Result<bool> {
-    let context = || format!("unpacking {} of layer {blob}", path.escape_ascii());
-    let mut tar = open(layout, blob)?;
+fn unpack(image: &Opened, blob: &Descriptor, path: &[u8], limit: u64, to: &mut impl Write) -> Result<bool> {
+    let context = || format!("unpacking {} of layer {}", path.escape_ascii(), blob.digest());
+    let mut tar = open(image, blob)?;
     while let Some(member) = tar.next_member().with_context(context)? {
         if member.is_file() && normal(&member.path) == path {
             ensure!(
@@ -128,10 +133,10 @@ fn unpack(layout: &Layout, blob: &Digest, path: &[u8], limit: u64, to: &mut impl
 }
 
 /// Opens a layer, checked against its digest, whatever it is compressed with.
-fn open(layout: &Layout, blob: &Digest) -> Result<Reader<impl Read>> {
-    let path = layout.blob(blob);
+fn open(image: &Opened, blob: &Descriptor) -> Result<Reader<impl Read>> {
+    let path = image.blob(blob)?;
     let context = || format!("reading layer {}", path.display());
-    check(&path, blob).with_context(context)?;
+    check(&path, &digest_of(blob)?).with_context(context)?;
     let tar = File::open(&path).and_then(decompress).with_context(context)?;
     Ok(Reader::new(BufReader::with_capacity(64 << 10, tar)))
 }

@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use super::image;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
+use crate::image::opened::Opened;
 use crate::image::reference::Reference;
 use crate::ledger::{self, Ledger};
 use crate::lock::{self, Lockfile, installed, packages_digest};
 use crate::pkglist::PackageSet;
 use crate::rpmdb::{self, Rpmdb};
-use crate::store::Store;
 
 /// Something that has packages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Source {
     }
 
     /// All packages; none for a lockfile without its layers below.
-    fn packages(&self, store: &impl Fn() -> Result<Store>) -> Result<Option<PackageSet>> {
+    fn packages(&self, open: &impl Fn(&Reference) -> Result<Opened>) -> Result<Option<PackageSet>> {
         match self {
             Self::Lockfile(path) => {
                 let chain =
@@ -72,10 +72,7 @@ impl Source {
             }
             Self::Rpmdb(path) => in_rpmdb(path).map(Some),
             Self::Rootfs(path) => in_rpmdb(&rpmdb::below(path)?).map(Some),
-            Self::Image(reference) => {
-                let (layout, image) = reference.open(&store()?)?;
-                image::packages(&layout, &image).map(Some)
-            }
+            Self::Image(reference) => image::packages(&open(reference)?).map(Some),
         }
     }
 
@@ -113,9 +110,9 @@ pub struct Pair {
     pub ids: Vec<ledger::Change>,
 }
 
-/// Reads both sides of a comparison. `store` is asked for images only.
-pub fn pair(from: &Source, to: &Source, store: impl Fn() -> Result<Store>) -> Result<Pair> {
-    let (packages, own_layers_only) = match (from.packages(&store)?, to.packages(&store)?) {
+/// Reads both sides of a comparison. `open` opens images.
+pub fn pair(from: &Source, to: &Source, open: impl Fn(&Reference) -> Result<Opened>) -> Result<Pair> {
+    let (packages, own_layers_only) = match (from.packages(&open)?, to.packages(&open)?) {
         (Some(from), Some(to)) => ((from, to), false),
         _ => ((from.own_packages()?, to.own_packages()?), true),
     };

@@ -115,6 +115,11 @@ impl Fetcher {
         Self { store: store.clone(), options, vendor, sources: Mutex::default() }
     }
 
+    /// Whether it opens no socket.
+    pub fn offline(&self) -> bool {
+        self.options.offline
+    }
+
     /// The newest metadata of a repository. Of one that has not changed, only repomd.xml is downloaded.
     pub fn metadata(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {
         progress.start(&format!("metadata of {}", repo.id), 0, Unit::Bytes);

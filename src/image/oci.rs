@@ -37,6 +37,13 @@ use crate::store;
 
 /// The annotation that names an entry of `index.json`.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Media types of an image's manifest: OCI's, and Docker's, which has the same fields.
+pub const MANIFESTS: [&str; 4] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
 /// Digest of the image a derived one stands on.
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
@@ -123,32 +130,7 @@ impl Layout {
     /// The image called `name`, or with this digest, or both; or the only one, if neither is given.
     pub fn image(&self, name: Option<&str>, digest: Option<&Digest>) -> Result<Image> {
         let entries = self.entries()?;
-        let mut matching: Vec<_> = entries
-            .iter()
-            .filter(|e| name.is_none_or(|n| ref_name(e) == Some(n)))
-            .filter(|e| digest.is_none_or(|d| e.digest().to_string() == d.to_string()))
-            .collect();
-        matching.sort_by_key(|e| e.digest().to_string());
-        matching.dedup_by_key(|e| e.digest());
-        match matching.as_slice() {
-            [entry] => self.read_image(entry),
-            found => {
-                let names: Vec<_> = entries.iter().filter_map(ref_name).collect();
-                let asked = [name.map(str::to_owned), digest.map(Digest::to_string)];
-                let asked: String = asked.iter().flatten().map(|text| format!(" {text}")).collect();
-                Err(hinted(
-                    format!(
-                        "finding the image{asked} in {}: {} images match",
-                        self.root.display(),
-                        found.len()
-                    ),
-                    match names.as_slice() {
-                        [] => "it has no named images".to_owned(),
-                        names => format!("it has {}", names.join(", ")),
-                    },
-                ))
-            }
-        }
+        self.read_image(select(&entries, name, digest, &self.root)?)
     }
 
     /// All entries of the index, by name.
@@ -170,7 +152,7 @@ impl Layout {
             None => !is_image(entry),
             other => other != name,
         });
-        let mut entry = descriptor(MediaType::ImageManifest, image.size, &image.digest);
+        let mut entry = image.descriptor();
         let platform = PlatformBuilder::default()
             .architecture(image.config.architecture().clone())
             .os(image.config.os().clone())
@@ -211,11 +193,13 @@ impl Layout {
     ) -> Result<Image> {
         let config = configuration(parent, layers, settings)?;
         let config_blob = self.write_blob(MediaType::ImageConfig, &config)?;
+        let below: Vec<Descriptor> =
+            parent.into_iter().flat_map(|parent| parent.manifest.layers()).map(oci_layer).collect();
         let mut manifest = ImageManifestBuilder::default()
             .schema_version(2u32)
             .media_type(MediaType::ImageManifest)
             .config(config_blob)
-            .layers(parent.map(|p| p.manifest.layers().clone()).unwrap_or_default())
+            .layers(below)
             .build()?;
         manifest.layers_mut().extend(layers.iter().map(|l| l.descriptor.clone()));
         let base = parent.map(|p| (BASE_DIGEST.to_owned(), p.digest.to_string()));
@@ -227,7 +211,7 @@ impl Layout {
 
     /// Brings `image` of the layout `from` here, only the blobs that are missing, without a name.
     pub fn copy(&self, from: &Layout, image: &Image) -> Result<()> {
-        let manifest = descriptor(MediaType::ImageManifest, image.size, &image.digest);
+        let manifest = image.descriptor();
         for blob in image.manifest.layers().iter().chain([image.manifest.config(), &manifest]) {
             self.copy_blob(from, blob)?;
         }
@@ -258,16 +242,29 @@ impl Layout {
     }
 
     fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<()> {
-        if self.check_blob(blob).is_ok() {
-            return Ok(());
-        }
+        let path = from.blob(&digest_of(blob)?);
+        let copied = self.keep_blob(blob, |file| {
+            // from file to file the kernel copies, and shares the extents where the file system can
+            io::copy(&mut File::open(&path)?, file)?;
+            Ok(())
+        });
+        copied.map(drop).with_context(|| format!("copying from {}", from.root.display()))
+    }
+
+    /// The path of a blob, which `bring` writes into a file unless it is here; checked before it gets its name.
+    pub(super) fn keep_blob(
+        &self,
+        blob: &Descriptor,
+        bring: impl FnOnce(&mut File) -> Result<()>,
+    ) -> Result<PathBuf> {
         let digest = digest_of(blob)?;
-        let context =
-            || format!("copying the blob {digest} from {} to {}", from.root.display(), self.root.display());
-        let mut source = File::open(from.blob(&digest)).with_context(context)?;
+        let path = self.blob(&digest);
+        if self.check_blob(blob).is_ok() {
+            return Ok(path);
+        }
+        let context = || format!("bringing the blob {digest} to {}", self.root.display());
         let mut file = self.temp_file()?;
-        // from file to file the kernel copies, and shares the extents where the file system can
-        io::copy(&mut source, file.as_file_mut()).with_context(context)?;
+        bring(file.as_file_mut()).with_context(context)?;
         let found = Digest::of_reader(&mut file.reopen()?).with_context(context)?;
         ensure!(
             found == (digest, blob.size()),
@@ -277,7 +274,8 @@ impl Layout {
             found.1,
             blob.size()
         );
-        store::persist(file, &self.blob(&digest))
+        store::persist(file, &path)?;
+        Ok(path)
     }
 
     fn write_blob(&self, media_type: MediaType, value: &impl Serialize) -> Result<Descriptor> {
@@ -300,9 +298,19 @@ impl Layout {
 
     /// The image of an entry: manifest and config verified by digest, layers by presence and size.
     fn read_image(&self, entry: &Descriptor) -> Result<Image> {
+        let image = self.read_manifest(entry)?;
+        for layer in image.manifest.layers() {
+            self.check_blob(layer)
+                .with_context(|| format!("reading the image {} of {}", image.digest, self.root.display()))?;
+        }
+        Ok(image)
+    }
+
+    /// The image of an entry, whose layers may be elsewhere: manifest and config verified by digest.
+    pub(super) fn read_manifest(&self, entry: &Descriptor) -> Result<Image> {
         let digest = digest_of(entry)?;
         let context = || format!("reading the image {digest} of {}", self.root.display());
-        if *entry.media_type() != MediaType::ImageManifest {
+        if !MANIFESTS[..2].contains(&entry.media_type().as_ref()) {
             return Err(hinted(
                 format!("{}: it is a {}, expected an OCI manifest", context(), entry.media_type()),
                 "copy one architecture of it with `skopeo copy --format oci`",
@@ -312,9 +320,6 @@ impl Layout {
         let config: ImageConfiguration = self.read_blob(manifest.config()).with_context(context)?;
         let (layers, diffs) = (manifest.layers().len(), config.rootfs().diff_ids().len());
         ensure!(layers == diffs, "{}: it has {layers} layers but {diffs} diff ids", context());
-        for layer in manifest.layers() {
-            self.check_blob(layer).with_context(context)?;
-        }
         Ok(Image { digest, size: entry.size(), manifest, config })
     }
 
@@ -360,6 +365,12 @@ impl Layout {
 }
 
 impl Image {
+    /// What refers to its manifest.
+    fn descriptor(&self) -> Descriptor {
+        let media_type = self.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
+        descriptor(media_type, self.size, &self.digest)
+    }
+
     /// Labels of the config.
     pub fn labels(&self) -> BTreeMap<&str, &str> {
         let labels = self.config.labels_of_config().into_iter().flatten();
@@ -376,6 +387,36 @@ impl Image {
     pub fn layers_size(&self) -> u64 {
         self.manifest.layers().iter().map(Descriptor::size).fold(0, u64::saturating_add)
     }
+}
+
+/// The entry of the index of `layout` called `name`, or with this digest, or both; or the only one, if neither is
+/// given.
+pub(super) fn select<'e>(
+    entries: &'e [Descriptor],
+    name: Option<&str>,
+    digest: Option<&Digest>,
+    layout: &Path,
+) -> Result<&'e Descriptor> {
+    let mut matching: Vec<_> = entries
+        .iter()
+        .filter(|e| name.is_none_or(|n| ref_name(e) == Some(n)))
+        .filter(|e| digest.is_none_or(|d| e.digest().to_string() == d.to_string()))
+        .collect();
+    matching.sort_by_key(|e| e.digest().to_string());
+    matching.dedup_by_key(|e| e.digest());
+    if let [entry] = matching.as_slice() {
+        return Ok(entry);
+    }
+    let names: Vec<_> = entries.iter().filter_map(ref_name).collect();
+    let asked = [name.map(str::to_owned), digest.map(Digest::to_string)];
+    let asked: String = asked.iter().flatten().map(|text| format!(" {text}")).collect();
+    Err(hinted(
+        format!("finding the image{asked} in {}: {} images match", layout.display(), matching.len()),
+        match names.as_slice() {
+            [] => "it has no named images".to_owned(),
+            names => format!("it has {}", names.join(", ")),
+        },
+    ))
 }
 
 /// Deletes the files of a directory, which may not exist, whose names `unwanted` picks.
@@ -398,6 +439,19 @@ fn remove_files(dir: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
 pub fn descriptor(media_type: MediaType, size: u64, digest: &Digest) -> Descriptor {
     let hex = Sha256Digest::from_str(&digest.hex()).unwrap_or_else(|_| unreachable!("64 hex digits"));
     Descriptor::new(media_type, size, hex)
+}
+
+/// A layer's descriptor as an OCI manifest has it: Docker's media types are of the same bytes.
+fn oci_layer(layer: &Descriptor) -> Descriptor {
+    let media_type = match layer.media_type().as_ref() {
+        "application/vnd.docker.image.rootfs.diff.tar" => MediaType::ImageLayer,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => MediaType::ImageLayerZstd,
+        _ => return layer.clone(),
+    };
+    let mut layer = layer.clone();
+    layer.set_media_type(media_type);
+    layer
 }
 
 /// The digest in a descriptor; only SHA-256 is taken.

@@ -4,12 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Result;
+use serde::{Serialize, Serializer};
 
-use super::oci::{Image, Layout};
 use crate::digest::Digest;
-use crate::error::hinted;
-use crate::store::Store;
 
 /// Where an image is, and perhaps its digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,23 +140,26 @@ impl fmt::Display for Reference {
 }
 
 impl Reference {
-    /// Opens the image, and the layout it is in.
-    pub fn open(&self, store: &Store) -> Result<(Layout, Image)> {
-        let (layout, name) = match &self.place {
-            Place::Layout { dir, name } => (Layout::open(dir)?, name.as_deref()),
-            // a build that has lost its name to a newer one is still there by digest
-            Place::Store { name } => {
-                (Layout::create(&store.images())?, Some(name.as_str()).filter(|_| self.digest.is_none()))
+    /// What people call the image: the last part of its name.
+    pub fn short_name(&self) -> &str {
+        let name = match &self.place {
+            Place::Layout { name: Some(name), .. }
+            | Place::Archive { name: Some(name), .. }
+            | Place::Storage { name }
+            | Place::Store { name } => name,
+            Place::Layout { dir: path, name: None } | Place::Archive { file: path, name: None } => {
+                path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("image")
             }
-            Place::Archive { .. } | Place::Registry { .. } | Place::Storage { .. } => {
-                return Err(hinted(
-                    format!("opening {self}: strata reads images from its store and from OCI layouts only"),
-                    format!("copy it into a layout first: skopeo copy {self} oci:DIR"),
-                ));
-            }
+            Place::Registry { repository, .. } => repository,
         };
-        let image = layout.image(name, self.digest.as_ref())?;
-        Ok((layout, image))
+        let last = name.rsplit('/').next().unwrap_or(name);
+        last.split(':').next().unwrap_or(last)
+    }
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,12 +1,18 @@
 //! What a chain of locks installs.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde::Serialize;
 
+use super::format::VERSION;
 use super::{Action, LockedPackage, Lockfile};
 use crate::digest::Digest;
 use crate::error::hinted;
+use crate::image::reference::Reference;
 use crate::ledger::{Ledger, Violation};
+use crate::pkglist::PackageSet;
+use crate::plan::Plan;
 
 /// A package that is there after a chain of layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,15 +29,36 @@ pub fn installed(chain: &[&Lockfile]) -> Vec<Installed> {
     for lock in chain {
         for package in &lock.packages {
             let Some(gone) = package.displaced() else { continue };
-            all.retain(|old| {
-                old.layer == lock.layer || old.package.name != package.name || old.package.evr != *gone
-            });
+            all.retain(|old| old.package.name != package.name || old.package.evr != *gone);
         }
         let added = lock.packages.iter().filter(|package| package.action != Action::Remove);
         all.extend(added.map(|package| Installed { layer: lock.layer.clone(), package: package.clone() }));
     }
     all.sort_by_cached_key(|installed| installed.package.nevra());
     all
+}
+
+/// The packages of a pinned image in the form of locks, one for each of the layers that it says they are from: a
+/// chain stands on them as on its own. They have neither repositories nor digests, and are never written.
+pub fn of_image(plan: &Plan, image: &Reference, packages: &PackageSet) -> Vec<Lockfile> {
+    let mut layers: BTreeMap<&str, Vec<LockedPackage>> = BTreeMap::new();
+    for (nevra, origin) in packages.iter() {
+        let layer = origin.layer.as_deref().unwrap_or(image.short_name());
+        layers.entry(layer).or_default().push(LockedPackage::in_image(nevra));
+    }
+    let lock = |(layer, packages): (&str, Vec<LockedPackage>)| Lockfile {
+        version: VERSION,
+        stream: plan.stream.name.clone(),
+        layer: layer.to_owned(),
+        arch: plan.stream.arch,
+        manifest: image.digest.unwrap_or(Digest::of("")),
+        parent: None,
+        repos: Vec::new(),
+        packages,
+        users: Vec::new(),
+        groups: Vec::new(),
+    };
+    layers.into_iter().map(lock).collect()
 }
 
 /// The ids that a chain of locks keeps, bottom first; which must not contradict each other.

@@ -345,6 +345,23 @@ impl LockedPackage {
         Nevra { name: self.name.clone(), evr: self.evr.clone(), arch: self.arch.clone() }
     }
 
+    /// A package of a pinned image, of which no more is known.
+    pub(super) fn in_image(nevra: &Nevra) -> Self {
+        Self {
+            name: nevra.name.clone(),
+            evr: nevra.evr.clone(),
+            arch: nevra.arch.clone(),
+            repo: String::new(),
+            location: String::new(),
+            sha256: None,
+            size: 0,
+            source: String::new(),
+            why: String::new(),
+            action: Action::Install,
+            replaces: None,
+        }
+    }
+
     /// EVR of the package of the layers below, of the same name, that goes away.
     pub fn displaced(&self) -> Option<&Evr> {
         match self.action {

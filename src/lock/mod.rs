@@ -32,7 +32,7 @@ mod stale;
 mod together;
 mod update;
 
-pub use chain::{Installed, installed, ledger, packages_digest};
+pub use chain::{Installed, installed, ledger, of_image, packages_digest};
 pub use commit::{finish, is_interrupted, write};
 pub use difference::{Changed, Difference, difference};
 pub use format::{

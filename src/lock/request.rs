@@ -13,7 +13,7 @@ use crate::plan::{Base, Layer, OverrideTo, Plan, Sourced};
 #[derive(Serialize)]
 struct Request<'a> {
     arch: Arch,
-    from: &'a Base,
+    from: From<'a>,
     repos: Vec<Repo<'a>>,
     install: BTreeSet<&'a str>,
     remove: BTreeSet<&'a str>,
@@ -23,6 +23,25 @@ struct Request<'a> {
     /// Exceptions to `same-evr`.
     #[serde(skip_serializing_if = "Option::is_none")]
     same_evr: Option<BTreeSet<&'a str>>,
+}
+
+/// What the layer stands on: an image by its digest alone, wherever it is.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum From<'a> {
+    Scratch,
+    Layer(&'a str),
+    Image(Option<Digest>),
+}
+
+impl<'a> From<'a> {
+    fn of(base: &'a Base) -> Self {
+        match base {
+            Base::Scratch => Self::Scratch,
+            Base::Layer(below) => Self::Layer(below),
+            Base::Image(image) => Self::Image(image.digest),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -48,7 +67,7 @@ pub fn request_digest(plan: &Plan, layer: &Layer) -> Digest {
     let packages = &layer.packages;
     let request = Request {
         arch: plan.stream.arch,
-        from: &layer.from,
+        from: From::of(&layer.from),
         repos: packages.repos.iter().filter_map(|id| plan.stream.repos.get(id)).map(repo).collect(),
         install: values(&packages.install),
         remove: values(&packages.remove),

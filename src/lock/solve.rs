@@ -9,13 +9,16 @@ use super::format::VERSION;
 use super::stale::{Inputs, stale};
 use super::update::nearest;
 use super::{
-    Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least, read, required,
+    Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least, of_image, read,
+    required,
     together,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted, similar};
+use crate::image::reference::Reference;
 use crate::package::{Nevra, source_name};
-use crate::plan::{self, Base, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
+use crate::pkglist::PackageSet;
+use crate::plan::{self, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
 use crate::progress::Progress;
 use crate::repo::{Paths, RepoMetadata, RepoPackage};
 use crate::resolve::{self, Change, Effect, Held, Parent, Request, Source};
@@ -32,6 +35,10 @@ pub trait Metadata {
     fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>>;
     /// A locked package that no metadata at hand list.
     fn locked(&self, plan: &Plan, package: &LockedPackage) -> Result<RepoPackage>;
+    /// The packages of an image.
+    fn image(&self, plan: &Plan, image: &Reference) -> Result<PackageSet>;
+    /// The packages of an image as its rpmdb has them.
+    fn image_rpmdb(&self, plan: &Plan, image: &Reference) -> Result<Vec<RepoPackage>>;
     /// A local RPM, its location below the manifests' directory.
     fn local(&self, file: &Path) -> Result<RepoPackage>;
 }
@@ -179,21 +186,19 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
+    /// The packages of a pinned image, as locks.
+    fn pinned(&self, image: &Reference) -> Result<Vec<Lockfile>> {
+        let packages = self.metadata.image(self.plan, image);
+        let packages = packages.with_context(|| format!("reading the packages of {image}"))?;
+        Ok(of_image(self.plan, image, &packages))
+    }
+
     fn question(&self, layer: &str, lockfiles: &Path) -> Result<Question<'r>> {
         let layer = self.plan.known_layer(layer)?;
-        if let Base::Image(image) = &layer.from {
-            return Err(hinted(
-                format!(
-                    "the {} layer stands on {image}: locking on top of an image is not supported",
-                    layer.name
-                ),
-                "stand on a layer of the stream",
-            ));
-        }
         let previous = read(lockfiles, &self.plan.stream.name, &layer.name, self.plan.stream.arch)?;
         let below = self.plan.stack(&layer.name).into_iter();
-        let chain: Vec<Lockfile> =
-            below.filter_map(|below| self.locks.get(below.name.as_str()).cloned()).collect();
+        let mut chain = self.plan.pinned(&layer.name).map_or(Ok(Vec::new()), |image| self.pinned(image))?;
+        chain.extend(below.filter_map(|below| self.locks.get(below.name.as_str()).cloned()));
         let inputs = Inputs::of(self.plan, layer, &chain.iter().collect::<Vec<_>>());
         let local = self.local(layer)?;
         let stale = stale(previous.as_ref(), inputs, &local, self.update);
@@ -388,14 +393,14 @@ impl<'r> Run<'r> {
         let below = parents.iter().map(|i| i.package.repo.as_str()).filter(|repo| *repo != "file");
         let repos: BTreeSet<&str> = layer.packages.repos.iter().map(String::as_str).chain(below).collect();
         self.load(&repos)?;
-        let known = self.parents(&parents, &self.recorded(&parents, chain, false)?)?;
+        let known = self.parents(layer, &parents, &self.recorded(&parents, chain, false)?)?;
         let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
         let paths = resolve::paths_beyond_primary(&layer.packages, every);
         if paths.is_empty() {
             return Ok(known);
         }
         self.complete(&repos, paths)?;
-        self.parents(&parents, &self.recorded(&parents, chain, true)?)
+        self.parents(layer, &parents, &self.recorded(&parents, chain, true)?)
     }
 
     fn load(&mut self, ids: &BTreeSet<&str>) -> Result<()> {
@@ -462,21 +467,57 @@ impl<'r> Run<'r> {
 
     /// The packages of the layers below as the solver needs them: from any metadata that list the very file,
     /// else from the package.
-    fn parents(&self, parents: &[Installed], recorded: &[RepoMetadata]) -> Result<Vec<Parent>> {
+    fn parents(
+        &self,
+        layer: &Layer,
+        parents: &[Installed],
+        recorded: &[RepoMetadata],
+    ) -> Result<Vec<Parent>> {
         let wanted: HashSet<Digest> =
             parents.iter().filter_map(|installed| installed.package.sha256).collect();
         let all = by_digest(recorded).chain(self.digests());
         let listed: HashMap<Digest, &RepoPackage> =
             all.filter(|(digest, _)| wanted.contains(digest)).collect();
-        let known = |installed: &Installed| {
-            let digest = installed.package.sha256;
-            let package = match digest.and_then(|digest| listed.get(&digest)) {
-                Some(package) => (*package).clone(),
-                None => self.metadata.locked(self.plan, &installed.package)?,
+        let (locked, pinned): (Vec<_>, Vec<_>) = parents.iter().partition(|i| i.package.sha256.is_some());
+        let known =
+            |installed: &Installed| match installed.package.sha256.and_then(|sha256| listed.get(&sha256)) {
+                Some(package) => Ok((*package).clone()),
+                None => self.metadata.locked(self.plan, &installed.package),
             };
-            Ok(Parent { layer: installed.layer.clone(), package })
+        let locked = locked.into_iter().map(|installed| Ok((installed, known(installed)?)));
+        let pinned = self.in_image(layer, pinned)?;
+        let parent =
+            |(installed, package): (&Installed, _)| Parent { layer: installed.layer.clone(), package };
+        locked.chain(pinned.into_iter().map(Ok)).map(|found| found.map(parent)).collect()
+    }
+
+    /// The packages of the image that the stack of `layer` stands on: from metadata if these list all of them by
+    /// name and version, which spares bringing the rpmdb; else from that.
+    fn in_image<'i>(
+        &self,
+        layer: &Layer,
+        installed: Vec<&'i Installed>,
+    ) -> Result<Vec<(&'i Installed, RepoPackage)>> {
+        let Some(image) = self.plan.pinned(&layer.name).filter(|_| !installed.is_empty()) else {
+            return Ok(Vec::new());
         };
-        parents.iter().map(known).collect()
+        let wanted: HashSet<Nevra> = installed.iter().map(|i| i.package.nevra()).collect();
+        let offered = self.repos.values().flat_map(|metadata| &metadata.packages);
+        let offered: HashMap<&Nevra, &RepoPackage> =
+            offered.filter(|p| wanted.contains(&p.nevra)).map(|p| (&p.nevra, p)).collect();
+        let named = |i: &&'i Installed| Some((*i, (*offered.get(&i.package.nevra())?).clone()));
+        if let Some(all) = installed.iter().map(named).collect() {
+            return Ok(all);
+        }
+        let context = || format!("reading the rpmdb of {image}");
+        let rpmdb = self.metadata.image_rpmdb(self.plan, image).with_context(context)?;
+        let rpmdb: HashMap<Nevra, RepoPackage> = rpmdb.into_iter().map(|p| (p.nevra.clone(), p)).collect();
+        let packed = |i: &'i Installed| {
+            let nevra = i.package.nevra();
+            let package = rpmdb.get(&nevra).with_context(|| format!("{}: it has no {nevra}", context()))?;
+            Ok((i, package.clone()))
+        };
+        installed.into_iter().map(packed).collect()
     }
 }
 

@@ -6,13 +6,18 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{LockedPackage, Metadata};
+use crate::diff;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::fetch::{Fetcher, Place, Wanted};
+use crate::image::opened::{Access, Opened};
+use crate::image::reference::Reference;
 use crate::package::header::Header;
+use crate::pkglist::PackageSet;
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Silent};
 use crate::repo::{Paths, RepoMetadata, RepoPackage, location};
+use crate::rpmdb::Rpmdb;
 use crate::store::Store;
 
 /// Repositories through a [`Fetcher`], packages in its store, local RPMs in the manifests' directory.
@@ -70,6 +75,16 @@ impl Metadata for Sources<'_> {
         read(&self.store.rpm(&digest))
     }
 
+    fn image(&self, plan: &Plan, image: &Reference) -> Result<PackageSet> {
+        diff::image::packages(&self.open(plan, image)?)
+    }
+
+    fn image_rpmdb(&self, plan: &Plan, image: &Reference) -> Result<Vec<RepoPackage>> {
+        let rpmdb = diff::image::rpmdb_of(&self.open(plan, image)?)?;
+        let packages = Rpmdb::open_read_only(rpmdb.path())?.packages()?;
+        packages.iter().map(|package| package.header.to_repo_package()).collect()
+    }
+
     fn local(&self, file: &Path) -> Result<RepoPackage> {
         let Ok(below) = file.strip_prefix(self.manifests) else {
             return Err(hinted(
@@ -80,6 +95,13 @@ impl Metadata for Sources<'_> {
         let (sha256, size) = Digest::of_reader(&mut File::open(file)?)?;
         let location = location(below.to_str().context("its name is not UTF-8")?)?;
         Ok(RepoPackage { sha256: Some(sha256), size, location, ..read(file)? })
+    }
+}
+
+impl Sources<'_> {
+    fn open(&self, plan: &Plan, image: &Reference) -> Result<Opened> {
+        let access = Access { store: self.store, arch: plan.stream.arch, offline: self.fetcher.offline() };
+        image.open(access)
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Inputs {
 impl Inputs {
     /// What the lock of `layer` on top of `chain`, bottom first, has to answer today.
     pub fn of(plan: &Plan, layer: &Layer, chain: &[&Lockfile]) -> Self {
-        let parent = matches!(layer.from, Base::Layer(_)).then(|| packages_digest(&installed(chain)));
+        let parent = (layer.from != Base::Scratch).then(|| packages_digest(&installed(chain)));
         Self { manifest: request_digest(plan, layer), parent }
     }
 }

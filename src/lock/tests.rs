@@ -9,9 +9,11 @@ use anyhow::{Result, bail};
 use super::*;
 use crate::accounts::Ids;
 use crate::digest::Digest;
+use crate::image::reference::Reference;
 use crate::ledger::Ledger;
 use crate::manifest;
 use crate::package::{Arch, Comparison, Dependency, Nevra};
+use crate::pkglist::PackageSet;
 use crate::plan::{self, Plan};
 use crate::progress::Silent;
 use crate::repo::{Paths, RepoMetadata, RepoPackage};
@@ -74,6 +76,14 @@ impl Metadata for Repos {
     fn locked(&self, _: &Plan, locked: &LockedPackage) -> Result<RepoPackage> {
         self.calls.borrow_mut().push(format!("locked {}", locked.name));
         Ok(package(&format!("{} {}", locked.name, locked.evr)))
+    }
+
+    fn image(&self, _: &Plan, image: &Reference) -> Result<PackageSet> {
+        bail!("no image {image}")
+    }
+
+    fn image_rpmdb(&self, _: &Plan, image: &Reference) -> Result<Vec<RepoPackage>> {
+        bail!("no image {image}")
     }
 
     fn local(&self, file: &Path) -> Result<RepoPackage> {

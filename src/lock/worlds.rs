@@ -12,8 +12,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{LayerLock, LockedPackage, Metadata, Update, lock, write};
 use crate::digest::Digest;
+use crate::image::reference::Reference;
 use crate::manifest;
 use crate::package::{Arch, Comparison, Dependency, Nevra};
+use crate::pkglist::PackageSet;
 use crate::plan::{self, Plan};
 use crate::progress::Silent;
 use crate::repo::{Advisory, Paths, RepoMetadata, RepoPackage};
@@ -116,6 +118,14 @@ impl Metadata for World {
 
     fn locked(&self, plan: &Plan, locked: &LockedPackage) -> Result<RepoPackage> {
         Ok(package(&format!("{} {}", locked.name, locked.evr), plan.stream.arch.rpm()))
+    }
+
+    fn image(&self, _: &Plan, image: &Reference) -> Result<PackageSet> {
+        bail!("no image {image}")
+    }
+
+    fn image_rpmdb(&self, _: &Plan, image: &Reference) -> Result<Vec<RepoPackage>> {
+        bail!("no image {image}")
     }
 
     fn local(&self, _: &Path) -> Result<RepoPackage> {

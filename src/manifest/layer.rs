@@ -9,6 +9,7 @@ use super::diagnostic::{Mistake, Mistakes, Objection, Place, Source};
 use super::reader::{Item, Reader, Table, Text, clean, missing_file, open, parse};
 use super::rules;
 use super::stream::StreamFile;
+use crate::image::reference::Place as ImagePlace;
 use crate::plan::{Base, Configuration, ImageConfig, Layer, Packages, Sourced};
 
 /// What included files and `[[when]]` blocks may hold.
@@ -133,9 +134,14 @@ impl Layers<'_> {
         let names = || self.stream.layers.iter().map(|layer| layer.value.as_str());
         match from.value.as_str() {
             "scratch" => Some(Base::Scratch),
-            image if image.contains([':', '/', '@']) => {
-                from.check(rules::image_reference).map(|()| Base::Image(image.to_owned()))
-            }
+            image if image.contains([':', '/', '@']) => from.check(rules::image).map(|mut image| {
+                if let ImagePlace::Layout { dir: path, .. } | ImagePlace::Archive { file: path, .. } =
+                    &mut image.place
+                {
+                    *path = from.beside(path);
+                }
+                Base::Image(image)
+            }),
             layer if names().any(|name| name == layer) => Some(Base::Layer(layer.to_owned())),
             layer => {
                 let unknown = Objection::new(format!("unknown layer `{layer}`"));

@@ -450,7 +450,12 @@ impl<'a> Text<'a> {
 
     /// The text as a path, relative to the folder of its file.
     pub fn path(&self) -> PathBuf {
-        clean(&self.reader.source.folder().join(&self.value))
+        self.beside(Path::new(&self.value))
+    }
+
+    /// A path, relative to the folder of the text's file.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        clean(&self.reader.source.folder().join(path))
     }
 
     /// The path of a file that must exist.

@@ -3,6 +3,8 @@
 use globset::GlobBuilder;
 
 use super::diagnostic::Objection;
+use crate::digest::Digest;
+use crate::image::reference::Reference;
 use crate::package::Evr;
 
 type Verdict<T = ()> = Result<T, Objection>;
@@ -259,18 +261,16 @@ pub fn kernel_argument(text: &str) -> Verdict {
     }
 }
 
-/// Somebody's image, pinned: `docker://HOST/REPO@sha256:...`.
-pub fn image_reference(text: &str) -> Verdict {
-    const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "containers-storage:"];
-    if !TRANSPORTS.iter().any(|t| text.starts_with(t)) {
-        return Err(
-            Objection::new(format!("`{text}` names no transport")).hint(format!("write `docker://{text}`"))
-        );
+/// An image pinned by digest.
+pub fn image(text: &str) -> Verdict<Reference> {
+    if text.rsplit_once('@').is_some_and(|(_, digest)| digest.parse::<Digest>().is_err()) {
+        return Err(Objection::new("the digest is not `sha256:` and 64 hexadecimal digits"));
     }
-    let digest = text.split_once("@sha256:").map(|(_, hex)| hex);
-    match digest {
-        Some(hex) if hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) => Ok(()),
-        Some(_) => Err(Objection::new("the digest is not 64 hexadecimal digits")),
+    let image: Reference = text.parse().map_err(|_| {
+        Objection::new(format!("`{text}` names no transport")).hint(format!("write `docker://{text}`"))
+    })?;
+    match image.digest {
+        Some(_) => Ok(image),
         None => Err(Objection::new(format!("`{text}` is not pinned by digest"))
             .hint("`skopeo inspect --format '{{.Digest}}' IMAGE` prints it; append `@sha256:...`")),
     }
@@ -358,7 +358,11 @@ mod tests {
     fn images_are_pinned() {
         let pinned = format!("docker://quay.io/a/b@sha256:{}", "0a".repeat(32));
         let truncated = &pinned[..pinned.len() - 1];
-        verdicts(image_reference, &[&pinned], &["docker://quay.io/a/b:latest", "quay.io/a/b", truncated]);
+        verdicts(
+            |text| image(text).map(drop),
+            &[&pinned],
+            &["docker://quay.io/a/b:latest", "quay.io/a/b", truncated],
+        );
     }
 
     #[test]

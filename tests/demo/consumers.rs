@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::registry::Registry;
 use crate::world::{World, run, scratch};
 
 fn node() -> (String, &'static str) {
@@ -67,50 +66,15 @@ fn digests_and_diff_ids_hold() {
     }
 }
 
-/// Ends a server with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_registry_keeps_the_digest() {
     let (image, digest) = node();
-    let dir = scratch("registry");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = dir.join("config.yml");
-    let yaml = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n\
-         http: {{addr: 127.0.0.1:{port}}}\n",
-        dir.join("data").display()
-    );
-    fs::write(&config, yaml).unwrap();
-    let server = Command::new("docker-registry")
-        .arg("serve")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _server = Server(server);
-    let up = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-    for _ in 0..100 {
-        if up() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let remote = format!("docker://127.0.0.1:{port}/rhel-coreos:test");
-    let insecure = ["--src-tls-verify=false", "--dest-tls-verify=false", "--quiet"];
-    run(Command::new("skopeo").arg("copy").args(insecure).args([&image, &remote]));
+    let registry = Registry::new("registry");
+    let remote = registry.push(&image, "rhel-coreos:test");
     let inspected = run(Command::new("skopeo").args(["inspect", "--tls-verify=false", &remote]));
     assert_eq!(serde_json::from_str::<Value>(&inspected).unwrap()["Digest"], digest);
-    let back = format!("oci:{}:node", dir.join("layout").display());
-    run(Command::new("skopeo").arg("copy").args(insecure).args([&remote, &back]));
+    let back = format!("oci:{}:node", scratch("registry-back").join("layout").display());
+    run(Command::new("skopeo").args(["copy", "--quiet", "--src-tls-verify=false", &remote, &back]));
     let raw = run(Command::new("skopeo").args(["inspect", "--raw", &back]));
     assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(raw))), digest);
 }

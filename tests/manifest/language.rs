@@ -234,7 +234,10 @@ fn layers_come_after_what_they_are_built_from() {
     let plan = tree.plan(Arch::X86_64);
     let stack: Vec<_> = plan.layers.iter().map(|l| (l.name.as_str(), l.from.clone())).collect();
     let on = |below: &str| Base::Layer(below.to_owned());
-    assert_eq!(stack, [("side", Base::Image(image)), ("base", on("side")), ("top", on("base"))]);
+    assert_eq!(
+        stack,
+        [("side", Base::Image(image.parse().unwrap())), ("base", on("side")), ("top", on("base"))]
+    );
     assert_eq!(Tree::new(&[]).plan(Arch::X86_64).layers[0].from, Base::Scratch);
 }
 

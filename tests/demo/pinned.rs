@@ -1,0 +1,165 @@
+//! Layers on somebody else's image, pinned by digest. Here it is an image of the same stream, so the layers above
+//! must come out as they do on the layer itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::registry::Registry;
+use crate::world::{Image, User, World, run, scratch};
+
+/// The demo without a bootc layer of its own: coreos stands on `image`.
+fn on(image: &str) -> World {
+    let world = World::new(User::Root);
+    let change = |file: &str, from: &str, to: &str| {
+        let path = world.path(&format!("manifests/demo/{file}"));
+        let old = fs::read_to_string(&path).unwrap();
+        let new = old.replace(from, to);
+        assert_ne!(old, new, "{file}");
+        fs::write(path, new).unwrap();
+    };
+    change("stream.toml", "layers = [\"bootc\", \"coreos\", \"node\"]", "layers = [\"coreos\", \"node\"]");
+    change("coreos.toml", "from = \"bootc\"", &format!("from = \"{image}\""));
+    fs::remove_file(world.path("manifests/demo/bootc.toml")).unwrap();
+    world
+}
+
+/// The package tables of a layer's lock.
+fn packages(world: &World, layer: &str) -> String {
+    let path = format!("lockfiles/demo/{layer}.{}.toml", std::env::consts::ARCH);
+    let text = fs::read_to_string(world.path(&path)).unwrap();
+    text[text.find("[[package]]").unwrap()..text.find("[[user]]").unwrap_or(text.len())].to_owned()
+}
+
+fn manifest(world: &World, image: &Image) -> Value {
+    serde_json::from_str(&run(Command::new("skopeo").args(["inspect", "--raw", &world.skopeo(image)])))
+        .unwrap()
+}
+
+/// Digests of an image's layers, top first.
+fn layers(manifest: &Value) -> Vec<String> {
+    let digest = |layer: &Value| layer["digest"].as_str().unwrap().to_owned();
+    manifest["layers"].as_array().unwrap().iter().rev().map(digest).collect()
+}
+
+#[test]
+fn a_registry_is_asked_for_what_is_needed_only() {
+    let (built, images) = World::built();
+    let mut registry = Registry::new("pinned-registry");
+    registry.push(&built.skopeo(&images[0]), "rhel-bootc:test");
+    registry.blobs_read();
+    let base = manifest(built, &images[0]);
+    let config = base["config"]["digest"].as_str().unwrap().to_owned();
+    let top = layers(&base);
+    let world = on(&format!("docker://{}/rhel-bootc@{}", registry.host(), images[0].digest));
+
+    // the repositories describe all its packages: the list will do
+    world.strata(&["lock", "demo"]);
+    assert_eq!(packages(&world, "coreos"), packages(built, "coreos"));
+    assert_eq!(packages(&world, "node"), packages(built, "node"));
+    assert_eq!(registry.blobs_read(), [config, top[0].clone()]);
+
+    let error = world.refused(&["build", "demo", "--offline"], 1);
+    assert!(error.contains("strata fetch"), "{error}");
+
+    world.strata(&["fetch", "demo"]);
+    let brought: BTreeSet<String> = registry.blobs_read().into_iter().collect();
+    assert_eq!(brought, top[1..].iter().cloned().collect(), "what is there is not brought again");
+    registry.stop();
+    let made = world.build(&["--offline"]);
+    assert_eq!(made.iter().map(|image| image.layer.as_str()).collect::<Vec<_>>(), ["coreos", "node"]);
+    for (image, same) in made.iter().zip(&images[1..]) {
+        let (own, expected) = (layers(&manifest(&world, image)), layers(&manifest(built, same)));
+        assert!(own.ends_with(&top), "its blobs are below, unchanged");
+        assert_eq!(own.len(), expected.len());
+        let list = |world: &World, image: &Image| world.strata(&["show", &image.reference, "--packages"]);
+        let nevras = |text: String| text[text.find("packages").unwrap()..].to_owned();
+        assert_eq!(nevras(list(&world, image)), nevras(list(built, same)));
+    }
+    assert!(world.build(&["--offline"]).iter().all(|image| image.reused));
+}
+
+#[test]
+fn packages_that_no_repository_has_are_read_from_the_rpmdb() {
+    let (built, images) = World::built();
+    let registry = Registry::new("pinned-rpmdb");
+    registry.push(&built.skopeo(&images[0]), "rhel-bootc:test");
+    registry.blobs_read();
+    let base = manifest(built, &images[0]);
+    let world = on(&format!("docker://{}/rhel-bootc@{}", registry.host(), images[0].digest));
+    // a week later some of its packages have newer versions, and the repositories lack the old
+    world.strata(&["--set", "snapshot=2025-02-10", "lock", "demo", "coreos"]);
+    let config = base["config"]["digest"].as_str().unwrap().to_owned();
+    assert_eq!(registry.blobs_read(), [[config].as_slice(), &layers(&base)[..2]].concat());
+}
+
+#[test]
+fn an_image_without_a_list_on_top() {
+    let (built, images) = World::built();
+    let dir = scratch("pinned-derived");
+    let layout = dir.join("layout").display().to_string();
+    run(Command::new("skopeo").args([
+        "copy",
+        "--quiet",
+        &built.skopeo(&images[0]),
+        &format!("oci:{layout}:base"),
+    ]));
+    fs::write(dir.join("motd"), "derived\n").unwrap();
+    let motd = dir.join("motd").display().to_string();
+    run(Command::new("umoci").args([
+        "insert",
+        "--image",
+        &format!("{layout}:base"),
+        &motd,
+        "/usr/share/motd",
+    ]));
+    let archive = dir.join("base.tar").display().to_string();
+    let from = format!("oci:{layout}:base");
+    run(Command::new("skopeo").args(["copy", "--quiet", &from, &format!("oci-archive:{archive}:base")]));
+    let raw = run(Command::new("skopeo").args(["inspect", "--format", "{{.Digest}}", &from]));
+
+    let world = on(&format!("oci-archive:{archive}:base@{}", raw.trim()));
+    world.strata(&["lock", "demo"]);
+    assert_eq!(packages(&world, "coreos"), packages(built, "coreos"));
+    let made = world.build(&["coreos"]);
+    let rootfs = crate::world::unpack(&world.skopeo(&made[0]), &dir.join("unpacked"));
+    assert_eq!(fs::read_to_string(rootfs.join("usr/share/motd")).unwrap(), "derived\n");
+    let installed = run(Command::new("rpm").arg("--root").arg(&rootfs).args(["-qa", "--qf", "%{NEVRA}\n"]));
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let same = crate::world::unpack(&built.skopeo(&images[1]), &dir.join("same"));
+    let expected = run(Command::new("rpm").arg("--root").arg(&same).args(["-qa", "--qf", "%{NEVRA}\n"]));
+    assert_eq!(lines(&installed), lines(&expected));
+}
+
+#[test]
+fn what_is_pinned_is_what_is_used() {
+    let (built, images) = World::built();
+    let mut registry = Registry::new("pinned-damaged");
+    registry.push(&built.skopeo(&images[0]), "rhel-bootc:test");
+    let other = &images[1].digest;
+    let world = on(&format!("docker://{}/rhel-bootc@{other}", registry.host()));
+    let error = world.refused(&["lock", "demo"], 1);
+    assert!(error.contains("rhel-bootc") && error.contains(other), "{error}");
+    assert!(!world.path("lockfiles").exists());
+
+    // other bytes under the digest of the list
+    let data = registry.data();
+    let hex = |digest: &str| digest.strip_prefix("sha256:").unwrap().to_owned();
+    let blob = |digest: &str| {
+        let hex = hex(digest);
+        data.join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+    };
+    let list = &layers(&manifest(built, &images[0]))[0];
+    let mut bytes = fs::read(blob(list)).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(blob(list), bytes).unwrap();
+    let world = on(&format!("docker://{}/rhel-bootc@{}", registry.host(), images[0].digest));
+    let error = world.refused(&["lock", "demo"], 1);
+    assert!(error.contains(list.as_str()), "{error}");
+    assert!(!world.path("lockfiles").exists());
+    assert!(!world.path("store/images/blobs/sha256").join(hex(list)).exists());
+    registry.stop();
+}
