@@ -83,7 +83,7 @@ fn fetch(global: &Global, args: &Args, arch: Arch, store: &Store, fetcher: &Fetc
     let pinned: BTreeSet<String> =
         needed.iter().filter_map(|layer| plan.pinned(layer)).map(ToString::to_string).collect();
     for image in pinned {
-        let opened = image.parse::<Reference>()?.open(Access { store, arch, offline: false })?;
+        let opened = image.parse::<Reference>()?.open_for(Access { store, arch, offline: false })?;
         opened.local().with_context(|| format!("bringing {image} into the store"))?;
     }
     if let Some(dir) = &args.vendor {

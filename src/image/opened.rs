@@ -78,6 +78,21 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Opens the image, which must be for the architecture that is asked for.
+    pub fn open_for(&self, access: Access<'_>) -> Result<Opened> {
+        let opened = self.open(access)?;
+        let (found, expected) = (opened.image.config.architecture().to_string(), access.arch.oci());
+        if found == expected {
+            return Ok(opened);
+        }
+        Err(hinted(
+            format!("{self} is for {found}, expected {expected}"),
+            "pin an index of images, or name the image of each architecture by a variable",
+        ))
+    }
+}
+
 impl Opened {
     /// The file of one of its blobs.
     pub fn blob(&self, blob: &Descriptor) -> Result<PathBuf> {

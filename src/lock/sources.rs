@@ -101,7 +101,7 @@ impl Metadata for Sources<'_> {
 impl Sources<'_> {
     fn open(&self, plan: &Plan, image: &Reference) -> Result<Opened> {
         let access = Access { store: self.store, arch: plan.stream.arch, offline: self.fetcher.offline() };
-        image.open(access)
+        image.open_for(access)
     }
 }
 
