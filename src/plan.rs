@@ -120,6 +120,8 @@ pub struct Stream {
     pub opt_usrlocal: OptUsrlocal,
     /// That every source package has the same EVR on every architecture, if the stream asks for it.
     pub same_evr: Option<SameEvr>,
+    /// Sets of globs, by name: packages of a stack that match any glob of a set must have one EVR.
+    pub match_evr: BTreeMap<String, Vec<String>>,
 }
 
 /// `same-evr`: packages of all architectures are built from the same source packages.
@@ -327,6 +329,16 @@ pub enum OverrideKind {
     Pin,
     /// A one-off build for a customer or an incident.
     Hotfix,
+}
+
+impl fmt::Display for OverrideKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FastTrack => "fast-track",
+            Self::Pin => "pin",
+            Self::Hotfix => "hotfix",
+        })
+    }
 }
 
 /// What is done to the rootfs after the packages, in this order.

@@ -1,7 +1,9 @@
 //! Versions and os-release: how an image says what it is.
 //!
 //! A version is `<X.Y>.<YYYYMMDD>-<N>` (`9.6.20250203-0`), which semver reads as a pre-release; two versions
-//! are compared as values, never through a requirement. The date is that of the newest repository revision in
+//! are compared as values, never through a requirement. `9.6.20250203-0.dirty` has packages of no repository: above
+//! the clean version of that counter, below the next; a tag may be called so, which `+dirty` could not, and `oc`
+//! does not drop it, which it does with what follows a `+`. The date is that of the newest repository revision in
 //! the layers that date the stream, not of the build, so the same inputs always carry the same version.
 
 use std::cmp::Ordering;
@@ -15,6 +17,9 @@ use jiff::tz::TimeZone;
 use crate::error::hinted;
 use crate::plan::{Os, Sourced};
 
+/// What ends the version of an image with local packages.
+const DIRTY: &str = ".dirty";
+
 /// The version of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -23,6 +28,8 @@ pub struct Version {
     /// `YYYYMMDD`; in the old scheme `YYYYMMDDhhmm`.
     stamp: u64,
     count: u64,
+    /// Some package is a local file.
+    dirty: bool,
 }
 
 impl Version {
@@ -41,7 +48,12 @@ impl Version {
             .to_zoned(TimeZone::UTC);
         let (year, month, day) = (day.year() as u64, day.month() as u64, day.day() as u64);
         let stamp = year * 10_000 + month * 100 + day;
-        Ok(Self { major: number(major)?, minor: number(minor)?, stamp, count })
+        Ok(Self { major: number(major)?, minor: number(minor)?, stamp, count, dirty: false })
+    }
+
+    /// The version of an image that has local packages of its own, if it `has` any, or those of the image below.
+    pub fn or_dirty(self, has: bool) -> Self {
+        Self { dirty: self.dirty || has, ..self }
     }
 
     /// Whether only the counters of the two differ.
@@ -64,7 +76,7 @@ impl Version {
 impl Ord for Version {
     /// By scheme (the old one, whose major number is above 400, comes first), then number by number.
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |v: &Self| (!v.is_old(), v.major, v.minor, v.stamp, v.count);
+        let key = |v: &Self| (!v.is_old(), v.major, v.minor, v.stamp, v.count, v.dirty);
         key(self).cmp(&key(other))
     }
 }
@@ -77,7 +89,8 @@ impl PartialOrd for Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}-{}", self.major, self.minor, self.stamp, self.count)
+        write!(f, "{}.{}.{}-{}", self.major, self.minor, self.stamp, self.count)?;
+        if self.dirty { f.write_str(DIRTY) } else { Ok(()) }
     }
 }
 
@@ -92,11 +105,15 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fail = || ParseVersionError(text.to_owned());
         let version = semver::Version::parse(text).map_err(|_| fail())?;
-        let count = version.pre.as_str().parse().map_err(|_| fail())?;
+        let (count, dirty) = match version.pre.as_str().strip_suffix(DIRTY) {
+            Some(count) => (count, true),
+            None => (version.pre.as_str(), false),
+        };
+        let count = count.parse().map_err(|_| fail())?;
         if !version.build.is_empty() || !(8..=14).contains(&version.patch.to_string().len()) {
             return Err(fail());
         }
-        Ok(Self { major: version.major, minor: version.minor, stamp: version.patch, count })
+        Ok(Self { major: version.major, minor: version.minor, stamp: version.patch, count, dirty })
     }
 }
 
@@ -241,6 +258,7 @@ mod tests {
             "419.94.202412101440-0",
             "9.4.20240909-0",
             "9.6.20250203-2",
+            "9.6.20250203-2.dirty",
             "9.6.20250203-10",
             "9.6.20250204-0",
             "10.0.20240101-0",
@@ -250,7 +268,20 @@ mod tests {
             assert!(low < high, "{low} < {high}");
             assert_eq!(low.to_string(), pair[0]);
         }
-        for text in ["9.6.20250203", "9.6.20250203-dev0", "9.6.1-0", "9.6.20250203-0+x", "9.6-0", ""] {
+        let semver = |text: &str| semver::Version::parse(text).unwrap();
+        assert!(semver("9.6.20250203-2") < semver("9.6.20250203-2.dirty"));
+        assert!(semver("9.6.20250203-2.dirty") < semver("9.6.20250203-3"));
+        for text in [
+            "9.6.20250203",
+            "9.6.20250203-.dirty",
+            "9.6.20250203-0.dirty.dirty",
+            "9.6.20250203-0.clean",
+            "9.6.20250203-dev0",
+            "9.6.1-0",
+            "9.6.20250203-0+x",
+            "9.6-0",
+            "",
+        ] {
             assert!(text.parse::<Version>().is_err(), "{text}");
         }
     }

@@ -288,10 +288,7 @@ impl<'a> Build<'a> {
     /// Opens an image, which must be for the plan's architecture.
     fn open(&self, reference: &Reference) -> Result<Opened> {
         let (arch, offline) = (self.request.plan.stream.arch, self.fetcher.offline());
-        let opened = reference.open(Access { store: self.store, arch, offline })?;
-        let found = opened.image.config.architecture().to_string();
-        ensure!(found == arch.oci(), "it is for {found}, expected {}", arch.oci());
-        Ok(opened)
+        reference.open_for(Access { store: self.store, arch, offline })
     }
 
     /// Takes an image for a layer, if it has the packages that the layers above are locked on.
@@ -387,23 +384,32 @@ impl<'a> Build<'a> {
         locks.push(lock);
         let kept = lock::ledger(&locks)?;
         let packages = PackageSet::of_lockfiles(&locks)?;
-        let revisions = locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision);
-        let epoch = revisions.max().unwrap_or(0);
-        let version = self.version(layer, below, epoch, &inputs)?;
-        Ok(Job { layer, below, locks, packages, kept, given, inputs, version, epoch })
+        let version = self.version(layer, below, &locks, &inputs)?;
+        Ok(Job { layer, below, epoch: epoch(&locks), locks, packages, kept, given, inputs, version })
     }
 
     /// The version of a layer: asked for, or inherited, or that of its date with a counter that no other image
     /// of the store has.
-    fn version(&self, layer: &Layer, below: Option<&Step>, epoch: u64, inputs: &Digest) -> Result<Version> {
+    ///
+    /// One with local packages, in the layer or below, is dirty.
+    fn version(
+        &self,
+        layer: &Layer,
+        below: Option<&Step>,
+        locks: &[Lockfile],
+        inputs: &Digest,
+    ) -> Result<Version> {
         let scheme = &self.request.plan.stream.version;
         let dates = scheme.dated_by.contains(&layer.name);
+        let is_dirty = locks.iter().any(Lockfile::has_local);
         match (self.request.version, below) {
             (Some(version), _) => return Ok(version),
-            (None, Some(Step { version: Some(version), .. })) if !dates => return Ok(*version),
+            (None, Some(Step { version: Some(version), .. })) if !dates => {
+                return Ok(version.or_dirty(is_dirty));
+            }
             _ => {}
         }
-        let version = Version::new(&scheme.prefix, epoch, 0)?;
+        let version = Version::new(&scheme.prefix, epoch(locks), 0)?.or_dirty(is_dirty);
         let mut taken = Vec::new();
         for (_, image) in self.images_of(layer)? {
             let labels = image.labels();
@@ -449,7 +455,7 @@ impl<'a> Build<'a> {
         let reused = found.is_some();
         let image = match found {
             Some(image) => {
-                job.version = self.version(job.layer, job.below, job.epoch, &job.inputs)?;
+                job.version = self.version(job.layer, job.below, &job.locks, &job.inputs)?;
                 image
             }
             None => {
@@ -716,6 +722,11 @@ struct Made {
     scripts: Vec<ScriptRun>,
     /// How many packages the store had decompressed.
     kept: usize,
+}
+
+/// The newest repository revision of lockfiles, UTC seconds.
+fn epoch(locks: &[Lockfile]) -> u64 {
+    locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision).max().unwrap_or(0)
 }
 
 /// It changes with most packages of its layer and is large: a chunk of its own keeps it out of theirs.

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{Answer, Global, print, print_json};
 use crate::package::Arch;
-use crate::plan::{Base, FileContent, Layer, Origin, OverrideKind, OverrideTo, Plan, Repo, Sourced};
+use crate::plan::{Base, FileContent, Layer, Origin, OverrideTo, Plan, Repo, Sourced};
 
 /// Print what the layers of a stream would contain, and the file and line that says so
 #[derive(clap::Args)]
@@ -171,16 +171,8 @@ fn package_rows(layer: &Layer, rows: &mut Rows) {
             OverrideTo::File(path) => path.display().to_string(),
         };
         let until = o.until.as_ref().map(|day| format!(", until {day}")).unwrap_or_default();
-        format!("{} {to} ({}: {}{until})", o.package, kind(o.kind), o.reason)
+        format!("{} {to} ({}: {}{until})", o.package, o.kind, o.reason)
     });
-}
-
-fn kind(kind: OverrideKind) -> &'static str {
-    match kind {
-        OverrideKind::FastTrack => "fast-track",
-        OverrideKind::Pin => "pin",
-        OverrideKind::Hotfix => "hotfix",
-    }
 }
 
 fn configuration_rows(layer: &Layer, rows: &mut Rows) {

@@ -1,23 +1,32 @@
 //! `strata lock`
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
 use crate::error::hinted;
 use crate::fetch::{Fetcher, Options};
-use crate::lock::{self, Advised, Difference, LayerLock, Sources, Stale, Update, difference};
+use crate::lock::{
+    self, Advised, Difference, LayerLock, Notice, Sources, Stale, State, Update, difference, droppable,
+    expired,
+};
 use crate::manifest;
 use crate::package::Arch;
-use crate::plan::Plan;
+use crate::plan::{Origin, Plan};
 
 /// Solve the packages of a stream's layers and write their lockfiles
 ///
 /// A lock is kept as long as the manifest and the layers below ask for nothing else. An update rewrites it only
 /// if a package changes, not because a repository was published again. The ids of users and groups that builds
 /// wrote into it are kept, whatever else changes.
+///
+/// Overrides whose last day (`until`) is over, and those that the layers below or the repositories have caught up
+/// with, are warned of. `--update` takes the latter out of the manifests; `--check` fails for the former.
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests
@@ -105,7 +114,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let fetcher = Fetcher::new(&store, Options::default());
     let sources =
         Sources { store: &store, fetcher: &fetcher, manifests: &global.manifests, progress: &*progress };
-    let plans: Vec<Plan> =
+    let mut plans: Vec<Plan> =
         arches.into_iter().map(|arch| global.plan(&args.stream, arch)).collect::<Result<_>>()?;
     let together = |plan: &Plan| plan.stream.same_evr.is_some() && !args.arch.is_empty();
     if plans.iter().any(together) {
@@ -114,13 +123,28 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
             "leave out --arch: they are locked together",
         ));
     }
-    let layers = match plans.first() {
-        Some(plan) => plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect(),
-        None => Vec::new(),
+    let solve = |plans: &[Plan]| {
+        let layers = match plans.first() {
+            Some(plan) => plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect(),
+            None => Vec::new(),
+        };
+        lock::lock(plans, &layers, &global.lockfiles, &update, &sources, &*progress)
     };
-    let locks = lock::lock(&plans, &layers, &global.lockfiles, &update, &sources, &*progress)?;
+    // on one architecture nothing is known of the others
+    let drops = update == Update::Everything && args.arch.is_empty();
+    let Outcome { locks, notices, dropped } = outcome(solve, &mut plans, drops)?;
+    for notice in &notices {
+        let fate = match dropped.contains(&notice.entry.origin) {
+            true if args.check => ": an update drops it",
+            true => ": dropped",
+            false => "",
+        };
+        progress.warn(&format!("{notice}{fate}"));
+    }
     let changed = || locks.iter().filter(|result| result.previous.as_ref() != Some(&result.lock));
     if !args.check {
+        // from the last line to the first, so that those to come stay where they are
+        dropped.iter().rev().try_for_each(manifest::remove_override)?;
         lock::write(&global.lockfiles, &args.stream, changed().map(|result| &result.lock))?;
     }
     let reports: Vec<Report> = locks.iter().map(report).collect();
@@ -128,7 +152,67 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         true => print_json(&reports)?,
         false => print(&reports.iter().map(|report| text(report, args.check)).collect::<String>())?,
     }
-    Ok(if args.check && changed().next().is_some() { Answer::No } else { Answer::Done })
+    let is_expired = notices.iter().any(|notice| notice.state == State::Expired);
+    Ok(if args.check && (is_expired || changed().next().is_some()) { Answer::No } else { Answer::Done })
+}
+
+/// What locking came to.
+struct Outcome {
+    locks: Vec<LayerLock>,
+    /// What there is to tell of overrides.
+    notices: Vec<Notice>,
+    /// Where the overrides stand without which it was solved, sorted.
+    dropped: Vec<Origin>,
+}
+
+/// Solves `plans`; if it `drops`, without the overrides that this finds to be of no use any more.
+fn outcome(
+    solve: impl Fn(&[Plan]) -> Result<Vec<LayerLock>>,
+    plans: &mut [Plan],
+    drops: bool,
+) -> Result<Outcome> {
+    let locks = solve(plans)?;
+    let notices = notices(plans, &locks)?;
+    let layers = plans.iter().flat_map(|plan| &plan.layers);
+    let dropped = droppable(layers, locks.iter().flat_map(|result| &result.caught_up));
+    if !drops || dropped.is_empty() {
+        return Ok(Outcome { locks, notices, dropped: Vec::new() });
+    }
+    for layer in plans.iter_mut().flat_map(|plan| &mut plan.layers) {
+        layer.packages.overrides.retain(|entry| !dropped.contains(&entry.origin));
+    }
+    Ok(Outcome { locks: solve(plans)?, notices, dropped })
+}
+
+/// What there is to tell of the overrides of the layers that were locked, once of each.
+fn notices(plans: &[Plan], locks: &[LayerLock]) -> Result<Vec<Notice>> {
+    let today = today()?;
+    let layers = plans.iter().flat_map(|plan| &plan.layers);
+    let locked = layers.filter(|layer| locks.iter().any(|result| result.lock.layer == layer.name));
+    let expired = locked.flat_map(|layer| expired(layer, &today));
+    let mut notices: Vec<Notice> = Vec::new();
+    for notice in expired.chain(locks.iter().flat_map(|result| result.caught_up.iter().cloned())) {
+        let told = notices.iter().any(|told| {
+            told.entry.origin == notice.entry.origin
+                && discriminant(&told.state) == discriminant(&notice.state)
+        });
+        if !told {
+            notices.push(notice);
+        }
+    }
+    Ok(notices)
+}
+
+/// The date, UTC: that of `SOURCE_DATE_EPOCH` if it is set.
+fn today() -> Result<String> {
+    let now = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) => {
+            seconds.parse().map_err(anyhow::Error::from).and_then(|s| Ok(Timestamp::from_second(s)?))
+        }
+        Err(_) => Ok(Timestamp::now()),
+    };
+    let now = now.context("reading SOURCE_DATE_EPOCH: expected UTC seconds")?;
+    Ok(now.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string())
 }
 
 fn report(result: &LayerLock) -> Report<'_> {

@@ -122,6 +122,8 @@ mod tests {
             arch: Arch::X86_64,
             manifest: crate::digest::Digest::of(manifest),
             parent: None,
+            parent_lock: None,
+            parent_image: None,
             repos: vec![],
             packages: vec![],
             users: vec![],

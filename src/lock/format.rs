@@ -45,7 +45,7 @@ const HEADER: &str = "# Made by `strata lock`; review and commit it, do not edit
 
 /// The locked packages of one layer on one architecture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lockfile {
     /// Format version, 1.
     pub version: u32,
@@ -60,6 +60,12 @@ pub struct Lockfile {
     /// Digest of the parent layer's package list; absent for the bottom layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Digest>,
+    /// Digest of the lock below ([`Lockfile::digest`]); absent for the bottom layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_lock: Option<Digest>,
+    /// Digest of the pinned image below; absent on a layer of the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_image: Option<Digest>,
     /// Repositories packages were taken from or could have been, sorted by id.
     #[serde(default, rename = "repo")]
     pub repos: Vec<LockedRepo>,
@@ -241,6 +247,18 @@ impl Lockfile {
         }
         check_ids(USER, self.users.iter().map(|user| (user.name.as_str(), user.uid)))?;
         check_ids(GROUP, self.groups.iter().map(|group| (group.name.as_str(), group.gid)))
+    }
+
+    /// The digest by which the lock above knows this one: of all that locking decided, as text. Not in it are the
+    /// ids, which builds add, and where the image below is from: else every build would stale the locks above.
+    pub fn digest(&self) -> Digest {
+        let decided = Self { users: Vec::new(), groups: Vec::new(), parent_image: None, ..self.clone() };
+        Digest::of(decided.to_toml())
+    }
+
+    /// Whether a package of it is a local file.
+    pub fn has_local(&self) -> bool {
+        self.packages.iter().any(|package| package.repo == "file")
     }
 
     /// The ids that the lock keeps.

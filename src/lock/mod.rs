@@ -10,6 +10,8 @@
 //! | repositories: id, priority, cost, package filters  | [`request_digest`]   | solve again    |
 //! | repositories: URLs, keys; origins of entries       | none                 | nothing        |
 //! | packages of the layers below: NEVRA, file digest   | [`packages_digest`]  | solve again    |
+//! | the lock below: all but its ids                    | [`Lockfile::digest`] | record it anew |
+//! | a pinned image below                               | its own, in the request | solve again |
 //! | local RPMs of overrides: file digest               | in the package table | solve again    |
 //! | what repositories offer today                      | none                 | nothing, unless asked to update |
 //!
@@ -25,6 +27,8 @@ mod commit;
 mod difference;
 mod format;
 mod least;
+mod matching;
+mod overrides;
 mod request;
 mod solve;
 mod sources;
@@ -38,6 +42,7 @@ pub use difference::{Changed, Difference, difference};
 pub use format::{
     Action, LockedGroup, LockedPackage, LockedRepo, LockedUser, Lockfile, path, read, required,
 };
+pub use overrides::{Notice, State, droppable, expired};
 pub use request::request_digest;
 pub use solve::{LayerLock, Metadata, lock};
 pub use sources::Sources;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::format::VERSION;
+use super::matching;
+use super::overrides::{Notice, caught_up};
 use super::stale::{Inputs, stale};
 use super::update::nearest;
 use super::{
     Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least, of_image, read,
-    required,
-    together,
+    required, together,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted, similar};
@@ -52,6 +53,8 @@ pub struct LayerLock {
     pub previous: Option<Lockfile>,
     /// Why it was solved; it was kept when absent.
     pub solved: Option<Stale>,
+    /// The layer's overrides that would be of no use any more. What repositories have counts if it was solved.
+    pub caught_up: Vec<Notice>,
 }
 
 /// Brings the locks of `layers` up to date, bottom first, for each of `plans`, which are those of one stream for
@@ -104,7 +107,7 @@ fn lock_stack(runs: &mut [Run], layers: &[&str], lockfiles: &Path, same_evr: Opt
                 .collect::<Result<_>>()?,
         };
         for ((run, question), lock) in runs.iter_mut().zip(questions).zip(locks) {
-            run.settle(question, lock);
+            run.settle(question, lock)?;
         }
     }
     match runs.first().map(|run| run.update) {
@@ -209,6 +212,9 @@ impl<'r> Run<'r> {
     fn answer(&mut self, question: &Question) -> Result<Lockfile> {
         match (&question.stale, &question.previous) {
             (None, Some(lock)) => Ok(lock.clone()),
+            (Some(Stale::Below), Some(lock)) => {
+                Ok(Lockfile { parent_lock: question.inputs.parent_lock, ..lock.clone() })
+            }
             _ => self.solved(question, &BTreeMap::new()),
         }
     }
@@ -226,14 +232,27 @@ impl<'r> Run<'r> {
         // an id stays its account's when the package that makes it leaves: machines have its files
         lock.set_ledger(&previous.map(Lockfile::ledger).unwrap_or_default());
         // repositories published again without a change for this layer are no news
-        let same = previous.filter(|old| old.packages == lock.packages);
-        let asks_the_same = matches!(question.stale, Some(Stale::Update | Stale::Together));
-        Ok(same.filter(|_| asks_the_same).cloned().unwrap_or(lock))
+        let asks_the_same = matches!(question.stale, Some(Stale::Update | Stale::Together | Stale::Below));
+        match previous.filter(|old| asks_the_same && old.packages == lock.packages) {
+            Some(old) => Ok(Lockfile { parent_lock: old.parent_lock.and(lock.parent_lock), ..old.clone() }),
+            None => Ok(lock),
+        }
     }
 
-    fn settle(&mut self, question: Question<'r>, lock: Lockfile) {
-        self.locks.insert(&question.layer.name, lock.clone());
-        self.done.push(LayerLock { lock, previous: question.previous, solved: question.stale });
+    fn settle(&mut self, question: Question<'r>, lock: Lockfile) -> Result<()> {
+        let Question { layer, chain, previous, local, stale, .. } = question;
+        let offered: Vec<&RepoMetadata> = match stale {
+            Some(_) => layer.packages.repos.iter().filter_map(|id| self.repos.get(id)).collect(),
+            None => Vec::new(),
+        };
+        let mut chain: Vec<&Lockfile> = chain.iter().collect();
+        let caught_up = caught_up(layer, &installed(&chain), &local, &offered);
+        chain.push(&lock);
+        matching::check(&layer.name, &self.plan.stream.match_evr, &installed(&chain), &offered)
+            .with_context(|| format!("locking {}/{}", self.plan.stream.name, layer.name))?;
+        self.locks.insert(&layer.name, lock.clone());
+        self.done.push(LayerLock { lock, previous, solved: stale, caught_up });
+        Ok(())
     }
 
     /// The local RPMs of the layer's overrides, each of the package it overrides.
@@ -267,7 +286,7 @@ impl<'r> Run<'r> {
         let chain: Vec<&Lockfile> = chain.iter().collect();
         let parents = self.gather(layer, &chain, local)?;
         let unlisted = match previous {
-            Some(lock) if self.update.keeps_unlisted() => self.unlisted(lock)?,
+            Some(lock) if self.update.keeps_unlisted() => self.unlisted(layer, lock)?,
             _ => Vec::new(),
         };
         let repos: Vec<&RepoMetadata> =
@@ -311,6 +330,8 @@ impl<'r> Run<'r> {
             arch: self.plan.stream.arch,
             manifest: inputs.manifest,
             parent: inputs.parent,
+            parent_lock: inputs.parent_lock,
+            parent_image: inputs.parent_image,
             repos: locked_repos(&repos),
             packages: solution.changes.iter().map(locked_package).collect(),
             users: Vec::new(),
@@ -354,7 +375,7 @@ impl<'r> Run<'r> {
 
     /// The packages of an old lock that repositories have dropped and that are not to be repaired, as far as anything
     /// still tells what they require.
-    fn unlisted(&self, lock: &Lockfile) -> Result<Vec<RepoMetadata>> {
+    fn unlisted(&self, layer: &Layer, lock: &Lockfile) -> Result<Vec<RepoMetadata>> {
         let listed: HashSet<Digest> = self.digests().map(|(digest, _)| digest).collect();
         let mut gone = installed(&[lock]);
         gone.retain(|Installed { package, .. }| {
@@ -367,7 +388,7 @@ impl<'r> Run<'r> {
             let LockedPackage { repo, location, sha256, size, source, .. } = &installed.package;
             let Some(metadata) = self.repos.get(repo) else { continue };
             // what nobody has any more cannot stay
-            let Ok(known) = self.parents(std::slice::from_ref(installed), &recorded) else { continue };
+            let Ok(known) = self.parents(layer, std::slice::from_ref(installed), &recorded) else { continue };
             let bare = || RepoMetadata { packages: Vec::new(), advisories: Vec::new(), ..metadata.clone() };
             let packages = known.into_iter().map(|parent| RepoPackage {
                 location: location.clone(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Lockfile, Update, installed, packages_digest, path, request_digest, required};
+use super::{Lockfile, Update, installed, matching, packages_digest, path, request_digest, required};
 use crate::digest::Digest;
 use crate::error::hinted;
 use crate::plan::{Base, Layer, Plan};
@@ -23,6 +23,8 @@ pub enum Stale {
     Request,
     /// The layers below have other packages.
     Parent,
+    /// They have the same packages, for other reasons.
+    Below,
     /// The local RPM of the override of this package is another one.
     Local(String),
     /// An update was asked for.
@@ -39,6 +41,7 @@ impl fmt::Display for Stale {
             Self::Missing => f.write_str("there was no lock"),
             Self::Request => f.write_str("the manifest asks for something else"),
             Self::Parent => f.write_str("the layers below have other packages"),
+            Self::Below => f.write_str("the lock below is another one, of the same packages"),
             Self::Local(package) => write!(f, "the local RPM of {package} is another one"),
             Self::Update => f.write_str("an update was asked for"),
             Self::Builds(source) => write!(f, "the architectures have different builds of {source}"),
@@ -54,13 +57,22 @@ pub(super) struct Inputs {
     pub manifest: Digest,
     /// Digest of the packages of the layers below; absent for the bottom layer.
     pub parent: Option<Digest>,
+    /// Digest of the lock below; absent if that is no layer.
+    pub parent_lock: Option<Digest>,
+    /// Digest of the image below; absent if that is none.
+    pub parent_image: Option<Digest>,
 }
 
 impl Inputs {
     /// What the lock of `layer` on top of `chain`, bottom first, has to answer today.
     pub fn of(plan: &Plan, layer: &Layer, chain: &[&Lockfile]) -> Self {
         let parent = (layer.from != Base::Scratch).then(|| packages_digest(&installed(chain)));
-        Self { manifest: request_digest(plan, layer), parent }
+        let (parent_lock, parent_image) = match &layer.from {
+            Base::Scratch => (None, None),
+            Base::Layer(_) => (chain.last().map(|below| below.digest()), None),
+            Base::Image(image) => (None, image.digest),
+        };
+        Self { manifest: request_digest(plan, layer), parent, parent_lock, parent_image }
     }
 }
 
@@ -70,7 +82,11 @@ pub fn current(plan: &Plan, layer: &Layer, below: &[Lockfile], lockfiles: &Path)
     let lock = required(plan, layer, lockfiles)?;
     let chain: Vec<&Lockfile> = below.iter().collect();
     let inputs = Inputs::of(plan, layer, &chain);
-    let Some(reason) = stale(Some(&lock), inputs, &BTreeMap::new(), &Update::Nothing) else {
+    let reason = stale(Some(&lock), inputs, &BTreeMap::new(), &Update::Nothing);
+    // why the layers below have their packages is nothing to a build
+    let Some(reason) = reason.filter(|reason| *reason != Stale::Below) else {
+        let chain: Vec<&Lockfile> = chain.into_iter().chain([&lock]).collect();
+        matching::check(&layer.name, &plan.stream.match_evr, &installed(&chain), &[])?;
         return Ok(lock);
     };
     let stream = &plan.stream.name;
@@ -111,5 +127,10 @@ pub(super) fn stale(
             lock.packages.iter().any(|package| names.contains(&package.name))
         }
     };
-    wanted.then_some(Stale::Update)
+    if wanted {
+        return Some(Stale::Update);
+    }
+    // a lock of before there was this key holds as it is
+    let is_another = lock.parent_lock.is_some() && lock.parent_lock != inputs.parent_lock;
+    is_another.then_some(Stale::Below)
 }

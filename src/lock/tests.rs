@@ -275,6 +275,30 @@ fn a_change_below_is_seen_above() {
 }
 
 #[test]
+fn the_lock_below_is_recorded_and_solves_nothing() {
+    let stream = Stream::new(BASE, TOP);
+    stream.lock(&Update::Nothing, &first());
+    let file = |layer| path(&stream.lockfiles(), "s", layer, Arch::X86_64);
+    let text = |layer| fs::read_to_string(file(layer)).unwrap();
+    let recorded = |layer| format!("\nparent-lock = \"{}\"\n", Digest::of(text(layer)));
+    assert!(text("top").contains(&recorded("base")) && !text("base").contains("parent-"));
+
+    // another request of the same packages
+    stream.write("base", &format!("{BASE}exclude = ['other']\n"));
+    let repos = first();
+    assert_eq!(stream.lock(&Update::Nothing, &repos), ["base Request:", "top Below:"]);
+    assert_eq!(repos.calls(), ["newest os"]);
+    assert!(text("top").contains(&recorded("base")));
+    assert_eq!(stream.lock(&Update::Nothing, &repos), ["base kept", "top kept"]);
+
+    // as locks were written once
+    let old = text("top").replace(&recorded("base"), "\n");
+    fs::write(file("top"), &old).unwrap();
+    assert_eq!(stream.lock(&Update::Nothing, &repos), ["base kept", "top kept"]);
+    assert_eq!(text("top"), old);
+}
+
+#[test]
 fn a_layer_needs_the_locks_below() {
     let stream = Stream::new(BASE, TOP);
     let error = stream.try_lock(&["top"], &Update::Nothing, &first()).unwrap_err();

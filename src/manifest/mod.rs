@@ -11,6 +11,7 @@
 mod condition;
 mod configuration;
 mod diagnostic;
+mod edit;
 mod layer;
 mod packages;
 mod reader;
@@ -18,6 +19,8 @@ pub mod repo_file;
 mod rules;
 mod stream;
 mod variables;
+
+pub use edit::remove_override;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -19,6 +19,7 @@ pub const KEYS: &[&str] = &[
     "layers",
     "rpmdb",
     "same-evr",
+    "match-evr",
     "os",
     "version",
     "image",
@@ -103,6 +104,7 @@ pub fn head<'a>(
     let policies = [("root", OptUsrlocal::Root), ("var", OptUsrlocal::Var)];
     let opt_usrlocal = image_choice(root, "opt-usrlocal", policies);
     let same_evr = root.get("same-evr").and_then(|item| same_evr(&item));
+    let match_evr = match_evr(root);
     let rpmdb = root.text("rpmdb").and_then(|text| text.checked(rules::rootfs_path)).map(|text| text.value);
     let os = os?;
     let variables = variables(root, &os, openshift.as_deref(), set)?;
@@ -121,6 +123,7 @@ pub fn head<'a>(
         image_format,
         opt_usrlocal,
         same_evr,
+        match_evr,
     };
     Some(StreamFile { stream, layers, repos: Vec::new(), variables })
 }
@@ -196,6 +199,20 @@ fn image_choice<T: Copy, const N: usize>(
         })
     });
     chosen.unwrap_or(choices[0].1)
+}
+
+/// What goes with a kernel and is of its build.
+const KERNEL: [&str; 5] = ["kernel", "kernel-core", "kernel-modules*", "kernel-devel*", "kernel-rt*"];
+
+/// `[match-evr]`: sets of globs by name, of which `kernel` is there by default.
+fn match_evr(root: &Table) -> BTreeMap<String, Vec<String>> {
+    let mut sets: BTreeMap<String, Vec<String>> =
+        [("kernel".to_owned(), KERNEL.map(str::to_owned).to_vec())].into();
+    for item in root.get("match-evr").map(|item| item.entries()).unwrap_or_default() {
+        let globs = item.texts().into_iter().filter_map(|text| text.checked(rules::glob));
+        sets.insert(item.key.to_owned(), globs.map(|text| text.value).collect());
+    }
+    sets
 }
 
 /// `same-evr = true`, or a table with exceptions.

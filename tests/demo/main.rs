@@ -14,6 +14,7 @@ mod builds;
 mod consumers;
 mod json;
 mod ledger;
+mod overrides;
 mod pinned;
 mod refusals;
 mod registry;
