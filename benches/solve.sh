@@ -49,15 +49,16 @@ run_peer() {
         [ -s "snapshot/layers/$layer.packages" ] || continue
         mapfile -t -O "${#specs[@]}" specs < "snapshot/layers/$layer.packages"
         HOME=$work/home LANG=C.UTF-8 dnf -c dnf.conf --installroot="$PWD/root" --releasever=9 --noplugins --assumeno \
-            install "${specs[@]}" > answer || grep -q '^Operation aborted' answer
+            install "${specs[@]}" > answer 2>&1 || grep -q '^Operation aborted' answer
     done
 }
 
 # Notes what is measured, its wall, user and system seconds, and the peak of its largest process in KiB.
 measure() { # NAME WHO cold|warm
-    if [ "$3" = cold ]; then
-        rm -rf "$work/$1/store" "$work/$1/root"
-    fi
+    case "$2 $3" in
+        "ours cold") rm -rf "$work/$1/store" ;;
+        "peer cold") rm -rf "$work/$1/root" ;;
+    esac
     mkdir -p "$work/$1/root"
     (cd "$work/$1" && /usr/bin/time -f "$1 $2 $3 %e %U %S %M" -a -o "$work/results" bash -euo pipefail -c "run_$2") \
         > "$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }

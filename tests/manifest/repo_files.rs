@@ -61,7 +61,7 @@ fn tree(file: &str) -> Tree {
 fn ours(plan: &Plan) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for repo in plan.stream.repos.values().filter(|repo| !["baseos", "ose"].contains(&repo.id.as_str())) {
-        let mut add = |key: &str, value: &str| lines.insert(format!("{} {key} {value}", repo.id));
+        let mut add = |key: &str, value: &str| drop(lines.replace(format!("{} {key} {value}", repo.id)));
         let enabled = plan.layers[0].packages.repos.contains(&repo.id);
         for (key, value) in [
             ("enabled", enabled),
@@ -78,12 +78,16 @@ fn ours(plan: &Plan) -> BTreeSet<String> {
             ("includepkgs", &repo.includepkgs),
             ("excludepkgs", &repo.excludepkgs),
         ] {
-            values.iter().for_each(|value| drop(add(key, value)));
+            for value in values {
+                add(key, value);
+            }
         }
         for (key, value) in
             [("mirrorlist", &repo.mirrorlist), ("metalink", &repo.metalink), ("proxy", &repo.proxy)]
         {
-            value.iter().filter(|value| *value != "_none_").for_each(|value| drop(add(key, value)));
+            for value in value.iter().filter(|value| *value != "_none_") {
+                add(key, value);
+            }
         }
         for (key, value) in [("priority", repo.priority), ("cost", repo.cost)] {
             add(key, &value.to_string());
@@ -93,7 +97,9 @@ fn ours(plan: &Plan) -> BTreeSet<String> {
             ("sslclientkey", &repo.sslclientkey),
             ("sslcacert", &repo.sslcacert),
         ] {
-            value.iter().for_each(|value| drop(add(key, &value.display().to_string())));
+            if let Some(path) = value {
+                add(key, &path.display().to_string());
+            }
         }
     }
     lines
