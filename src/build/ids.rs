@@ -97,7 +97,7 @@ impl Build<'_> {
     }
 
     /// The lockfile of a layer.
-    fn lockfile(&self, layer: &Layer) -> PathBuf {
+    pub(super) fn lockfile(&self, layer: &Layer) -> PathBuf {
         let stream = &self.request.plan.stream;
         lock::path(self.request.lockfiles, &stream.name, &layer.name, stream.arch)
     }

@@ -11,6 +11,7 @@ mod ids;
 pub mod inputs;
 mod journal;
 pub mod labels;
+mod parent;
 mod recorder;
 mod renumber;
 pub mod rules;
@@ -262,6 +263,7 @@ impl<'a> Build<'a> {
             None => self.make(&mut job, progress)?,
         };
         self.name(layer, &image, job.version)?;
+        self.record_parent(&job, progress)?;
         let below = job.below.map_or(0, |step| step.image.manifest.layers().len());
         let built = Built {
             reference: format!("{}:{}", self.reference(layer), job.version),

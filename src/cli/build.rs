@@ -19,7 +19,8 @@ use crate::store::Store;
 /// Build the images of a stream's layers, and of what they stand on
 ///
 /// The ids of users and groups that a layer makes are added to its lockfile: commit them. Later builds, of this
-/// layer and of those above, give the same accounts the same ids, and no other account any of them.
+/// layer and of those above, give the same accounts the same ids, and no other account any of them. The first build
+/// of a locked layer also adds the digest of the image below.
 #[derive(clap::Args)]
 pub struct Args {
     /// The stream, a folder below the manifests
@@ -32,7 +33,7 @@ pub struct Args {
     /// STREAM/LAYER
     #[arg(long, value_name = "oci:DIR[:NAME]", value_parser = output)]
     output: Option<Output>,
-    /// Refuse to add the ids of new users and groups to lockfiles: a layer that makes any fails
+    /// Write no lockfile: a layer that makes new users or groups fails, for their ids have to be added
     #[arg(long)]
     locked: bool,
     /// Keep the rootfs of a layer that fails, and say where it is

@@ -63,7 +63,7 @@ pub struct Lockfile {
     /// Digest of the lock below ([`Lockfile::digest`]); absent for the bottom layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_lock: Option<Digest>,
-    /// Digest of the pinned image below; absent on a layer of the stream.
+    /// Digest of the image below: the pinned one, or that on which the layer was first built since it was locked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_image: Option<Digest>,
     /// Repositories packages were taken from or could have been, sorted by id.
@@ -250,7 +250,7 @@ impl Lockfile {
     }
 
     /// The digest by which the lock above knows this one: of all that locking decided, as text. Not in it are the
-    /// ids, which builds add, and where the image below is from: else every build would stale the locks above.
+    /// ids and the image below, which builds add: else every build would stale the locks above.
     pub fn digest(&self) -> Digest {
         let decided = Self { users: Vec::new(), groups: Vec::new(), parent_image: None, ..self.clone() };
         Digest::of(decided.to_toml())

@@ -142,6 +142,40 @@ fn an_image_without_a_list_on_top() {
 }
 
 #[test]
+fn a_lock_tells_the_image_that_its_layer_was_first_built_on() {
+    let world = World::new(User::Root);
+    world.strata(&["lock", "demo"]);
+    let lock = |layer: &str| {
+        let path = format!("lockfiles/demo/{layer}.{}.toml", std::env::consts::ARCH);
+        fs::read_to_string(world.path(&path)).unwrap()
+    };
+    assert!(!lock("node").contains("parent-image"));
+    let first = world.build(&[]);
+    let named = |image: &Image| format!("parent-image = \"{}\"\n", image.digest);
+    assert!(!lock("bootc").contains("parent-image"));
+    assert!(lock("coreos").contains(&named(&first[0])) && lock("node").contains(&named(&first[1])));
+
+    // another image of the same packages: no news
+    let before = ["bootc", "coreos", "node"].map(lock);
+    fs::write(world.path("manifests/demo/overlay/usr/lib/another"), "another\n").unwrap();
+    assert_ne!(world.build(&["--locked"])[1].digest, first[1].digest);
+    assert_ne!(world.build(&[])[1].digest, first[1].digest);
+    assert_eq!(["bootc", "coreos", "node"].map(lock), before);
+    world.strata(&["lock", "demo", "--check"]);
+
+    // with other packages it is forgotten, and told by the next build that may write
+    let node = world.path("manifests/demo/node.toml");
+    let text = fs::read_to_string(&node).unwrap();
+    fs::write(&node, text.replace("\"nmstate\", ", "")).unwrap();
+    world.strata(&["lock", "demo"]);
+    assert!(!lock("node").contains("parent-image"));
+    let second = world.build(&["--locked"]);
+    assert!(!lock("node").contains("parent-image"));
+    world.build(&[]);
+    assert!(lock("node").contains(&named(&second[1])));
+}
+
+#[test]
 fn what_is_pinned_is_what_is_used() {
     let (built, images) = World::built();
     let mut registry = Registry::new("pinned-damaged");
