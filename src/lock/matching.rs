@@ -67,9 +67,7 @@ fn advice(members: &[&Installed], offered: &[&RepoMetadata]) -> String {
             "{evr} is the newest that the repositories have of {named}: lock the layers below to it, or override \
              what is there"
         ),
-        None if offered.is_empty() => {
-            "lock the layers again: that tells what the repositories have".to_owned()
-        }
+        None if offered.is_empty() => "`strata lock --update` tells what the repositories have".to_owned(),
         None => format!("the repositories have no version of all of {named}: add one that has"),
     }
 }
