@@ -305,6 +305,8 @@ pub struct Override {
     pub kind: OverrideKind,
     /// Why this one exists, for the reviewer.
     pub reason: String,
+    /// URL of the update (Bodhi, errata) that brings the package to everybody.
+    pub update: Option<String>,
     /// Last day it is meant to live, `YYYY-MM-DD` UTC.
     pub until: Option<String>,
 }

@@ -88,8 +88,9 @@ pub struct LockedRepo {
     pub id: String,
     /// repomd revision, UTC seconds.
     pub revision: u64,
-    /// Digest of repomd.xml.
-    pub repomd: Digest,
+    /// Digest of repomd.xml; unknown to a lock that was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repomd: Option<Digest>,
 }
 
 /// One package of a layer.
@@ -105,7 +106,8 @@ pub struct LockedPackage {
     /// Repository id, or `file` for a local RPM. Empty (left out) for a removal.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub repo: String,
-    /// Path below the repository's base URL; for a local RPM its path below the manifests' directory.
+    /// Path below the repository's base URL; for a local RPM its path below the manifests' directory. An import
+    /// may leave it empty, and then also what follows: `strata lock` finds the package.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub location: String,
     /// Digest of the .rpm file, 64 hex digits. Left out for a removal.
@@ -118,7 +120,7 @@ pub struct LockedPackage {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
     /// `requested`, `required by NAME`, `recommended by NAME`, `override: REASON`, `removed by the manifest`,
-    /// `obsoleted by NAME`.
+    /// `obsoleted by NAME`, `imported`.
     pub why: String,
     /// What the build does with it.
     pub action: Action,
@@ -196,6 +198,36 @@ pub fn required(plan: &Plan, layer: &Layer, lockfiles: &Path) -> Result<Lockfile
 }
 
 impl Lockfile {
+    /// A lock made of another tool's. `origin` is the digest of its file: no request has it, so that `strata lock`
+    /// solves the layer once more, keeping the versions that are here.
+    pub fn imported(
+        stream: &str,
+        layer: &str,
+        arch: Arch,
+        origin: Digest,
+        mut repos: Vec<LockedRepo>,
+        mut packages: Vec<LockedPackage>,
+    ) -> Result<Self> {
+        repos.sort_by(|a, b| a.id.cmp(&b.id));
+        packages.sort_by_cached_key(|package| (package.nevra(), package.action));
+        let lock = Self {
+            version: VERSION,
+            stream: stream.to_owned(),
+            layer: layer.to_owned(),
+            arch,
+            manifest: origin,
+            parent: None,
+            parent_image: None,
+            parent_lock: None,
+            repos,
+            packages,
+            users: Vec::new(),
+            groups: Vec::new(),
+        };
+        lock.check()?;
+        Ok(lock)
+    }
+
     /// Parses a lockfile; `path` is what errors call it.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         /// All that is read of a lock that another version of strata may have written.
@@ -396,7 +428,8 @@ impl LockedPackage {
             "{}: no name or no release",
             context()
         );
-        if self.action == Action::Remove {
+        ensure!(self.size <= MAX_SIZE, "{}: a size of {} bytes", context(), self.size);
+        if self.action == Action::Remove || self.location.is_empty() {
             return Ok(());
         }
         ensure!(self.sha256.is_some(), "{}: no sha256", context());
@@ -406,7 +439,6 @@ impl LockedPackage {
             "{}: `replaces` goes with `upgrade`",
             context()
         );
-        ensure!(self.size <= MAX_SIZE, "{}: a size of {} bytes", context(), self.size);
         repo::location(&self.location).with_context(context)?;
         Ok(())
     }
@@ -573,6 +605,30 @@ gid = 993
             let found = refusal(&text);
             assert!(found.starts_with(told), "{found}");
         }
+    }
+
+    #[test]
+    fn an_import_is_sorted_and_may_leave_places_to_be_found() {
+        let lock = Lockfile::parse(TEXT, Path::new("node.toml")).unwrap();
+        let unplaced = |package: &LockedPackage| LockedPackage {
+            repo: String::new(),
+            location: String::new(),
+            sha256: None,
+            size: 0,
+            action: Action::Install,
+            replaces: None,
+            ..package.clone()
+        };
+        let import = |packages| {
+            let repos = vec![LockedRepo { repomd: None, ..lock.repos[0].clone() }];
+            Lockfile::imported("demo", "node", Arch::X86_64, Digest::of("theirs"), repos, packages)
+        };
+        let found = import(lock.packages.iter().rev().map(unplaced).collect()).unwrap();
+        assert_eq!(found.packages[0].name, "conmon");
+        assert_eq!(Lockfile::parse(&found.to_toml(), Path::new("node.toml")).unwrap(), found);
+
+        let twice = vec![unplaced(&lock.packages[0]), unplaced(&lock.packages[0])];
+        assert!(import(twice).unwrap_err().to_string().contains("listed twice"));
     }
 
     #[test]

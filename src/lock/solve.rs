@@ -473,7 +473,8 @@ impl<'r> Run<'r> {
         let mut recorded = Vec::new();
         for locked in chain.iter().flat_map(|lock| &lock.repos).filter(|repo| dropped(&repo.id)) {
             let Some(repo) = self.plan.stream.repos.get(&locked.id) else { continue };
-            let Some(mut metadata) = self.metadata.recorded(repo, &locked.repomd)? else { continue };
+            let Some(repomd) = &locked.repomd else { continue };
+            let Some(mut metadata) = self.metadata.recorded(repo, repomd)? else { continue };
             // file lists that are gone from the repository are no loss: the packages themselves have them
             if !complete || self.metadata.filelists(repo, &mut metadata, &self.paths).is_ok() {
                 recorded.push(metadata);
@@ -565,7 +566,7 @@ fn locked_repos(repos: &[&RepoMetadata]) -> Vec<LockedRepo> {
     let locked = |repo: &&RepoMetadata| LockedRepo {
         id: repo.id.clone(),
         revision: repo.revision,
-        repomd: repo.repomd,
+        repomd: Some(repo.repomd),
     };
     let mut repos: Vec<LockedRepo> = repos.iter().map(locked).collect();
     repos.sort_by(|a, b| a.id.cmp(&b.id));

@@ -12,7 +12,7 @@ use crate::plan::{Override, OverrideKind, OverrideTo, Packages, Sourced};
 const KEYS: &[&str] =
     &["install", "remove", "exclude", "repos", "aarch64", "ppc64le", "riscv64", "s390x", "x86_64"];
 const ARCH_KEYS: &[&str] = &["install", "remove", "exclude"];
-const OVERRIDE_KEYS: &[&str] = &["package", "version", "file", "kind", "reason", "until"];
+const OVERRIDE_KEYS: &[&str] = &["package", "version", "file", "kind", "reason", "update", "until"];
 
 impl Draft {
     pub fn add_packages(&mut self, table: &Table, stream: &StreamFile) {
@@ -124,12 +124,14 @@ fn read_override(table: &Table) -> Option<Override> {
     let to = override_to(table);
     let kind = table.require("kind").and_then(|item| item.text()).and_then(|text| text.check(kind));
     let reason = table.require("reason").and_then(|item| item.text());
+    let update = table.text("update");
     let until = table.get("until").and_then(|item| item.date()).and_then(|text| text.checked(rules::date));
     Some(Override {
         package: package?.value,
         to: to?,
         kind: kind?,
         reason: reason?.value,
+        update: update.map(|text| text.value),
         until: until.map(|text| text.value),
     })
 }

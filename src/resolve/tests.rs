@@ -66,6 +66,7 @@ impl World {
             to,
             kind: OverrideKind::Hotfix,
             reason: "BUG-1".into(),
+            update: None,
             until: None,
         };
         self.packages.overrides.push(Sourced { value, origin: origin(40) });

@@ -285,6 +285,7 @@ until = "2025-04-01"
             to: OverrideTo::Version("1:3.2.2-7.el9".parse().unwrap()),
             kind: OverrideKind::FastTrack,
             reason: "CVE-2025-0001".to_owned(),
+            update: None,
             until: Some("2025-03-31".to_owned()),
         },
         Override {
@@ -292,6 +293,7 @@ until = "2025-04-01"
             to: OverrideTo::File(tree.manifests().join("demo/cri-o.rpm")),
             kind: OverrideKind::Hotfix,
             reason: "a case".to_owned(),
+            update: None,
             until: Some("2025-04-01".to_owned()),
         },
     ];
