@@ -29,6 +29,7 @@ pub mod configure;
 pub mod diff;
 pub mod digest;
 pub mod error;
+pub mod exchange;
 pub mod fetch;
 pub mod image;
 pub mod install;

@@ -25,7 +25,8 @@ pub struct Args {
     /// Architectures to fetch [default: this machine's]
     #[arg(long)]
     arch: Vec<Arch>,
-    /// Also copy the packages to DIR/REPO/LOCATION, for `strata build --vendor DIR`
+    /// Also copy the packages to DIR/REPO/LOCATION, for `strata build --vendor DIR`; what is in DIR already, also where
+    /// another tool put it, is not fetched
     #[arg(long, value_name = "DIR")]
     vendor: Option<PathBuf>,
 }
@@ -47,7 +48,8 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         false => args.arch.iter().copied().collect(),
     };
     let store = global.store()?;
-    let fetcher = Fetcher::new(&store, Options::default());
+    let options = Options { vendor: args.vendor.clone(), ..Options::default() };
+    let fetcher = Fetcher::new(&store, options);
     let mut reports = Vec::new();
     for arch in arches {
         reports.extend(fetch(global, args, arch, &store, &fetcher)?);

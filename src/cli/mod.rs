@@ -7,9 +7,11 @@ mod build;
 mod compile;
 mod debug;
 mod diff;
+mod export;
 mod fetch;
 mod gc;
 mod images;
+mod import;
 mod lock;
 mod screen;
 mod show;
@@ -102,9 +104,11 @@ enum Command {
     Compile(compile::Args),
     Debug(debug::Args),
     Diff(diff::Args),
+    Export(export::Args),
     Fetch(fetch::Args),
     Gc(gc::Args),
     Images(images::Args),
+    Import(import::Args),
     Lock(lock::Args),
     Show(show::Args),
     Verify(verify::Args),
@@ -148,9 +152,11 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Compile(args) => compile::run(&cli.global, args),
         Command::Debug(args) => debug::run(&cli.global, args),
         Command::Diff(args) => diff::run(&cli.global, args),
+        Command::Export(args) => export::run(&cli.global, args),
         Command::Fetch(args) => fetch::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
         Command::Images(args) => images::run(&cli.global, args),
+        Command::Import(args) => import::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
         Command::Verify(args) => verify::run(&cli.global, args),

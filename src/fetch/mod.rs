@@ -35,6 +35,7 @@ use crate::store::{Store, persist};
 use source::{Current, Source};
 use transport::Body;
 use vendor::Vendor;
+pub use vendor::vendored;
 use verify::Refusal;
 
 /// Decompressed bytes of primary and updateinfo, whatever repomd.xml allows. RHEL's have about 100 MB.
@@ -84,6 +85,12 @@ pub enum Place<'a> {
 /// The packages that `lockfile` installs, with their repositories in `plan`.
 pub fn wanted<'a>(plan: &'a Plan, manifests: &'a Path, lockfile: &'a Lockfile) -> Result<Vec<Wanted<'a>>> {
     let place = |package: &'a LockedPackage| {
+        if package.location.is_empty() {
+            return Err(hinted(
+                format!("{} is locked without its place in a repository", package.nevra()),
+                format!("a lock that was imported is finished by `strata lock {}`", plan.stream.name),
+            ));
+        }
         if package.repo == "file" {
             return Ok(Place::Manifests(manifests));
         }
@@ -209,7 +216,7 @@ impl Fetcher {
     /// this store.
     pub fn vendor(&self, wanted: &[Wanted<'_>], dir: &Path) -> Result<()> {
         in_parallel(self.options.jobs, wanted, |wanted| {
-            let target = vendor::place(dir, wanted.package)?;
+            let target = dir.join(vendored(wanted.package)?);
             copy(&self.store.rpm(&digest(wanted.package)?), &target)
                 .with_context(|| format!("vendoring {} to {}", wanted.package.nevra(), target.display()))
         })
@@ -362,7 +369,11 @@ impl Fetcher {
         };
         let vendored = self.vendor.as_ref().map(|vendor| vendor.find(package)).transpose()?.flatten();
         if let Some(path) = vendored {
-            return local(&path);
+            let taken = local(&path);
+            // one that was damaged since is fetched again where that is possible
+            if taken.is_ok() || self.options.offline {
+                return taken;
+            }
         }
         match wanted.place {
             Place::Manifests(dir) => local(&dir.join(location)),

@@ -31,7 +31,7 @@ impl Vendor {
     /// The package's file: at its own place, whatever it holds, else one of the same name and digest anywhere
     /// below the folder.
     pub fn find(&self, package: &LockedPackage) -> Result<Option<PathBuf>> {
-        let own = place(&self.dir, package)?;
+        let own = self.dir.join(vendored(package)?);
         if own.exists() {
             return Ok(Some(own));
         }
@@ -49,9 +49,9 @@ impl Vendor {
     }
 }
 
-/// Where a package is in a folder that strata made: `DIR/REPO/LOCATION`.
-pub(super) fn place(dir: &Path, package: &LockedPackage) -> Result<PathBuf> {
-    Ok(dir.join(location(&package.repo)?).join(location(&package.location)?))
+/// Where a package is in a folder that strata made: `REPO/LOCATION`.
+pub fn vendored(package: &LockedPackage) -> Result<String> {
+    Ok(format!("{}/{}", location(&package.repo)?, location(&package.location)?))
 }
 
 fn is_it(path: &Path, package: &LockedPackage) -> Result<bool> {
@@ -59,10 +59,11 @@ fn is_it(path: &Path, package: &LockedPackage) -> Result<bool> {
     Ok(file.metadata()?.len() == package.size && Digest::of_reader(&mut file)?.0 == digest(package)?)
 }
 
-/// The `.rpm` files below `dir`, by name. Links to directories are not followed.
+/// The `.rpm` files below `dir`, by name; a folder that is yet to be made has none. Links to directories are not
+/// followed.
 fn package_files(dir: &Path) -> Result<HashMap<OsString, Vec<PathBuf>>> {
     let mut files: HashMap<OsString, Vec<PathBuf>> = HashMap::new();
-    let mut left = vec![dir.to_owned()];
+    let mut left = if dir.exists() { vec![dir.to_owned()] } else { Vec::new() };
     while let Some(next) = left.pop() {
         let mut entries = fs::read_dir(&next)?.collect::<std::io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);

@@ -70,6 +70,11 @@ pub fn load_with(
     finish(plan, mistakes)
 }
 
+/// Whether a stream, layer or repository can have this name.
+pub fn is_name(text: &str) -> bool {
+    rules::name(text).is_ok()
+}
+
 /// The architectures the stream is composed for, as `stream.toml` lists them.
 pub fn arches(manifests: &Path, stream: &str) -> Result<Vec<Arch>, Invalid> {
     let mistakes = Mistakes::default();

@@ -13,6 +13,7 @@ mod scripts;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -296,6 +297,22 @@ impl Header {
         Ok(size.unwrap_or(0))
     }
 
+    /// Size of the decompressed payload in bytes, where the package says it; else 0.
+    pub fn archive_size(&self) -> Result<u64> {
+        let size = match &self.signature {
+            // 1007 in a signature header, whose tags are not those of the main header
+            Some(signature) => signature.number(Tag::RPMTAG_BUILDHOST)?,
+            None => self.main.number(Tag::RPMTAG_ARCHIVESIZE)?,
+        };
+        Ok(size.unwrap_or(0))
+    }
+
+    /// The bytes of the package file that the main header is; none of a header from an rpmdb.
+    pub fn range(&self) -> Range<u64> {
+        let size = MAGIC.len() + 8 + self.main.index().len() + self.main.data().len();
+        self.payload_offset.saturating_sub(size as u64)..self.payload_offset
+    }
+
     /// Install time, UTC seconds; none for a header from a package file.
     pub fn install_time(&self) -> Result<Option<u64>> {
         self.main.number(Tag::RPMTAG_INSTALLTIME)
@@ -335,7 +352,8 @@ impl Header {
         self.main.u32s(tag)
     }
 
-    fn prose(&self, tag: Tag) -> Result<Option<String>> {
+    /// A text as well as it can be decoded.
+    pub(crate) fn prose(&self, tag: Tag) -> Result<Option<String>> {
         Ok(self.main.strings(tag)?.first().map(|s| String::from_utf8_lossy(s).into_owned()))
     }
 
