@@ -47,6 +47,10 @@ test: check
 parity *CASES:
     cargo test --quiet --test parity_specs -- {{CASES}}
 
+# Compare with dnf what is solved for: `just parity-solve --help` (docs/parity-solve.md)
+parity-solve *ARGS:
+    cargo test --quiet --test parity_solve -- {{ARGS}}
+
 # Fuzz what reads untrusted bytes: all targets, or one, for so many seconds each (needs cargo-fuzz and a nightly toolchain)
 fuzz TARGET="all" SECONDS="600":
     #!/usr/bin/env bash
@@ -64,6 +68,7 @@ fuzz TARGET="all" SECONDS="600":
 test-corpus CORPUS SIZE="small":
     STRATA_CORPUS={{CORPUS}} STRATA_CORPUS_SIZE={{SIZE}} {{cargo-test}} --test corpus
     STRATA_CORPUS={{CORPUS}} {{cargo-test}} --test fetch -- --ignored
+    STRATA_CORPUS={{CORPUS}} {{cargo-test}} --test parity_solve -- --only a
     STRATA_TEST_RPMS={{CORPUS}}/{{SIZE}}/2025-02-03 STRATA_TEST_UPGRADES={{CORPUS}}/{{SIZE}}/2025-02-10 \
         {{cargo-test}} --test rpmdb --test install -- --ignored repository
 

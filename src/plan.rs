@@ -142,6 +142,17 @@ pub struct Os {
     pub version: String,
 }
 
+impl Os {
+    /// The platform that streams of modules are built for, `el9` (os-release `PLATFORM_ID` after `platform:`).
+    pub fn module_platform(&self) -> String {
+        let major = self.version.split('.').next().unwrap_or(&self.version);
+        match self.id.as_str() {
+            "fedora" => format!("f{major}"),
+            _ => format!("el{major}"),
+        }
+    }
+}
+
 /// How image versions are made (`<prefix>.<YYYYMMDD>-<N>`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VersionScheme {
@@ -281,7 +292,7 @@ pub struct Layer {
 pub struct Packages {
     /// Repositories it may take packages from, by id, in the order of `stream.toml`.
     pub repos: Vec<String>,
-    /// Specs as dnf takes them: name, NEVRA form, glob, capability, path, `name >= 1`.
+    /// Specs as dnf takes them: name, NEVRA form, glob, capability, path, `name >= 1`, `@group`.
     pub install: Vec<Sourced<String>>,
     /// Packages of the layers below that this layer removes.
     pub remove: Vec<Sourced<String>>,
@@ -289,6 +300,10 @@ pub struct Packages {
     pub exclude: Vec<Sourced<String>>,
     /// Install weak dependencies (Recommends, Supplements).
     pub weak_deps: bool,
+    /// Streams of modules to enable, `nodejs:18`.
+    pub modules: Vec<Sourced<String>>,
+    /// Globs of packages that no weak dependency brings in.
+    pub exclude_from_weak: Vec<Sourced<String>>,
     /// Exceptions with a reason.
     pub overrides: Vec<Sourced<Override>>,
 }

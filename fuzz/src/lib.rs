@@ -16,6 +16,8 @@ use strata::origins::Origins;
 use strata::package::Evr;
 use strata::package::header::{Header, InstallTags, Phase};
 use strata::pkglist::PackageSet;
+use strata::repo::comps::Comps;
+use strata::repo::modules::Modules;
 use strata::repo::{Paths, compact, filelists, mirrors, primary, repomd, updateinfo};
 use strata::rpmdb::Rpmdb;
 use strata::stamp::{OsRelease, Version};
@@ -125,6 +127,8 @@ pub fn repodata(bytes: &[u8]) {
     let _ = mirrors::metalink(bytes);
     let input = || io::Cursor::new(bytes.to_vec());
     let _ = updateinfo::parse(input(), LIMIT);
+    let _ = Comps::parse(input(), LIMIT);
+    let _ = Modules::parse(input(), LIMIT);
     if let Ok(packages) = primary::parse(input(), LIMIT) {
         let again = compact::read(&compact::write(&packages).unwrap()).unwrap();
         assert_eq!(format!("{again:?}"), format!("{packages:?}"));

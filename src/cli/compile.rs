@@ -165,6 +165,8 @@ fn package_rows(layer: &Layer, rows: &mut Rows) {
     rows.list("install", &packages.install, String::clone);
     rows.list("remove", &packages.remove, String::clone);
     rows.list("exclude", &packages.exclude, String::clone);
+    rows.list("not weak", &packages.exclude_from_weak, String::clone);
+    rows.list("module", &packages.modules, String::clone);
     rows.list("override", &packages.overrides, |o| {
         let to = match &o.to {
             OverrideTo::Version(evr) => evr.to_string(),

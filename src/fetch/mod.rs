@@ -28,6 +28,8 @@ use crate::error::{HintExt, hinted};
 use crate::lock::{Action, LockedPackage, Lockfile};
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Unit};
+use crate::repo::comps::Comps;
+use crate::repo::modules::Modules;
 use crate::repo::repomd::{Checksum, DataFile, Repomd};
 use crate::repo::{Paths, RepoMetadata, compact, filelists, filter, location, primary, updateinfo};
 use crate::store::{Store, persist};
@@ -202,6 +204,28 @@ impl Fetcher {
         Ok(())
     }
 
+    /// Reads the groups and environments; a repository without comps has none.
+    pub fn comps(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        // the same document, but for compression
+        for kind in ["group_gz", "group"] {
+            if let Some((file, data)) = self.further(repo, metadata, kind)? {
+                metadata.comps = Comps::parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))
+                    .with_context(|| format!("reading the groups of repository {}", repo.id))?;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the modules; a repository without them has none.
+    pub fn modules(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        if let Some((file, data)) = self.further(repo, metadata, "modules")? {
+            metadata.modules = Modules::parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))
+                .with_context(|| format!("reading the modules of repository {}", repo.id))?;
+        }
+        Ok(())
+    }
+
     /// Brings packages into the store, verified. The first failure, in the order given, is returned; others
     /// are given up.
     pub fn packages(&self, wanted: &[Wanted<'_>], progress: &dyn Progress) -> Result<()> {
@@ -280,8 +304,11 @@ impl Fetcher {
             repomd: digest,
             priority: repo.priority,
             cost: repo.cost,
+            module_hotfixes: repo.module_hotfixes,
             packages,
             advisories: Vec::new(),
+            comps: Comps::default(),
+            modules: Modules::default(),
         })
     }
 

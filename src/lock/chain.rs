@@ -29,7 +29,11 @@ pub fn installed(chain: &[&Lockfile]) -> Vec<Installed> {
     for lock in chain {
         for package in &lock.packages {
             let Some(gone) = package.displaced() else { continue };
-            all.retain(|old| old.package.name != package.name || old.package.evr != *gone);
+            let named = |old: &Installed| old.package.name == package.name && old.package.evr == *gone;
+            let own = |old: &Installed| old.package.arch == package.arch;
+            // one of another architecture goes if there is none of the same: a package may become noarch
+            let has_own = all.iter().any(|old| named(old) && own(old));
+            all.retain(|old| !named(old) || has_own && !own(old));
         }
         let added = lock.packages.iter().filter(|package| package.action != Action::Remove);
         all.extend(added.map(|package| Installed { layer: lock.layer.clone(), package: package.clone() }));

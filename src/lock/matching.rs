@@ -101,6 +101,9 @@ mod tests {
             cost: 1000,
             packages: offered.iter().map(package).collect(),
             advisories: Vec::new(),
+            comps: Default::default(),
+            modules: Default::default(),
+            module_hotfixes: false,
         };
         let sets = [("kernel".to_owned(), vec!["kernel".to_owned(), "kernel-rt*".to_owned()])].into();
         check("node", &sets, &installed(there), &[&repo]).map_err(|error| {

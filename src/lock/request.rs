@@ -19,6 +19,10 @@ struct Request<'a> {
     remove: BTreeSet<&'a str>,
     exclude: BTreeSet<&'a str>,
     weak_deps: bool,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    modules: BTreeSet<&'a str>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    exclude_from_weak: BTreeSet<&'a str>,
     overrides: BTreeSet<Override<'a>>,
     /// Exceptions to `same-evr`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +77,8 @@ pub fn request_digest(plan: &Plan, layer: &Layer) -> Digest {
         remove: values(&packages.remove),
         exclude: values(&packages.exclude),
         weak_deps: packages.weak_deps,
+        modules: values(&packages.modules),
+        exclude_from_weak: values(&packages.exclude_from_weak),
         overrides: packages.overrides.iter().map(|entry| self::entry(&entry.value)).collect(),
         same_evr: plan.stream.same_evr.as_ref().map(|rule| rule.except.iter().map(String::as_str).collect()),
     };

@@ -21,6 +21,8 @@ use crate::package::{Nevra, source_name};
 use crate::pkglist::PackageSet;
 use crate::plan::{self, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
 use crate::progress::Progress;
+use crate::repo::comps::Comps;
+use crate::repo::modules::Modules;
 use crate::repo::{Paths, RepoMetadata, RepoPackage};
 use crate::resolve::{self, Change, Effect, Held, Parent, Request, Source};
 
@@ -32,6 +34,8 @@ pub trait Metadata {
     fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
     /// Adds the files called `paths` to a repository's packages.
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()>;
+    /// Reads the groups of a repository.
+    fn comps(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
     /// The metadata a repository had when its repomd.xml had this digest, if they are still at hand.
     fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>>;
     /// A locked package that no metadata at hand list.
@@ -294,6 +298,7 @@ impl<'r> Run<'r> {
         let offers: Vec<&RepoMetadata> = repos.iter().copied().chain(&unlisted).collect();
         let favored = self.favored(previous.as_ref());
         let nothing = BTreeSet::new();
+        let platform = self.plan.stream.os.module_platform();
         let update = if let Update::Packages(names) = self.update { names } else { &nothing };
         let fixed = match (self.update, previous) {
             (Update::Advised(advised), Some(lock)) => advised.versions(lock, &repos),
@@ -303,6 +308,7 @@ impl<'r> Run<'r> {
         held.extend(fixed.clone());
         let request = Request {
             arch: self.plan.stream.arch,
+            platform: &platform,
             repos: &offers,
             parents: &parents,
             packages: &layer.packages,
@@ -322,6 +328,10 @@ impl<'r> Run<'r> {
             let package = &entry.value.package;
             self.progress
                 .warn(&format!("{}: nothing installs `{package}`, so it is not overridden", entry.origin));
+        }
+        for (entry, package) in &solution.absent {
+            let warning = format!("{}: no repository has {package} of `{}`", entry.origin, entry.value);
+            self.progress.warn(&warning);
         }
         let lock = Lockfile {
             version: VERSION,
@@ -389,7 +399,13 @@ impl<'r> Run<'r> {
             let Some(metadata) = self.repos.get(repo) else { continue };
             // what nobody has any more cannot stay
             let Ok(known) = self.parents(layer, std::slice::from_ref(installed), &recorded) else { continue };
-            let bare = || RepoMetadata { packages: Vec::new(), advisories: Vec::new(), ..metadata.clone() };
+            let bare = || RepoMetadata {
+                packages: Vec::new(),
+                advisories: Vec::new(),
+                comps: Comps::default(),
+                modules: Modules::default(),
+                ..metadata.clone()
+            };
             let packages = known.into_iter().map(|parent| RepoPackage {
                 location: location.clone(),
                 sha256: *sha256,
@@ -414,6 +430,9 @@ impl<'r> Run<'r> {
         let below = parents.iter().map(|i| i.package.repo.as_str()).filter(|repo| *repo != "file");
         let repos: BTreeSet<&str> = layer.packages.repos.iter().map(String::as_str).chain(below).collect();
         self.load(&repos)?;
+        if resolve::needs_groups(&layer.packages) {
+            self.groups(&layer.packages.repos)?;
+        }
         let known = self.parents(layer, &parents, &self.recorded(&parents, chain, false)?)?;
         let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
         let paths = resolve::paths_beyond_primary(&layer.packages, every);
@@ -448,6 +467,17 @@ impl<'r> Run<'r> {
             let Some(metadata) = self.repos.get_mut(*id) else { continue };
             if self.complete.insert((*id).to_owned()) {
                 self.metadata.filelists(repo, metadata, &self.paths)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn groups(&mut self, ids: &[String]) -> Result<()> {
+        for id in ids {
+            let Some(repo) = self.plan.stream.repos.get(id) else { continue };
+            let Some(metadata) = self.repos.get_mut(id) else { continue };
+            if metadata.comps == Comps::default() {
+                self.metadata.comps(repo, metadata)?;
             }
         }
         Ok(())

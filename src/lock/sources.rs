@@ -34,7 +34,9 @@ pub struct Sources<'s> {
 
 impl Metadata for Sources<'_> {
     fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
-        self.fetcher.metadata(repo, self.progress)
+        let mut metadata = self.fetcher.metadata(repo, self.progress)?;
+        self.fetcher.modules(repo, &mut metadata)?;
+        Ok(metadata)
     }
 
     fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
@@ -43,6 +45,10 @@ impl Metadata for Sources<'_> {
 
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()> {
         self.fetcher.filelists(repo, metadata, paths)
+    }
+
+    fn comps(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
+        self.fetcher.comps(repo, metadata)
     }
 
     fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {

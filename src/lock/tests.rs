@@ -52,6 +52,9 @@ impl Metadata for Repos {
             cost: repo.cost,
             packages: packages.iter().map(|text| package(text)).collect(),
             advisories: vec![],
+            comps: Default::default(),
+            modules: Default::default(),
+            module_hotfixes: false,
         })
     }
 
@@ -64,6 +67,10 @@ impl Metadata for Repos {
         for package in &mut metadata.packages {
             package.files = vec![format!("/usr/share/{}", package.nevra.name)];
         }
+        Ok(())
+    }
+
+    fn comps(&self, _: &plan::Repo, _: &mut RepoMetadata) -> Result<()> {
         Ok(())
     }
 

@@ -100,6 +100,9 @@ impl Metadata for World {
             cost: repo.cost,
             packages: packages.iter().map(|text| package(text, arch)).collect(),
             advisories: vec![],
+            comps: Default::default(),
+            modules: Default::default(),
+            module_hotfixes: false,
         })
     }
 
@@ -110,6 +113,10 @@ impl Metadata for World {
 
     fn filelists(&self, _: &plan::Repo, _: &mut RepoMetadata, _: &Paths) -> Result<()> {
         bail!("no path is asked for")
+    }
+
+    fn comps(&self, _: &plan::Repo, _: &mut RepoMetadata) -> Result<()> {
+        Ok(())
     }
 
     fn recorded(&self, _: &plan::Repo, _: &Digest) -> Result<Option<RepoMetadata>> {

@@ -9,9 +9,20 @@ use super::rules;
 use super::stream::StreamFile;
 use crate::plan::{Override, OverrideKind, OverrideTo, Packages, Sourced};
 
-const KEYS: &[&str] =
-    &["install", "remove", "exclude", "repos", "aarch64", "ppc64le", "riscv64", "s390x", "x86_64"];
-const ARCH_KEYS: &[&str] = &["install", "remove", "exclude"];
+const KEYS: &[&str] = &[
+    "install",
+    "remove",
+    "exclude",
+    "exclude-from-weak",
+    "modules",
+    "repos",
+    "aarch64",
+    "ppc64le",
+    "riscv64",
+    "s390x",
+    "x86_64",
+];
+const ARCH_KEYS: &[&str] = &["install", "remove", "exclude", "exclude-from-weak", "modules"];
 const OVERRIDE_KEYS: &[&str] = &["package", "version", "file", "kind", "reason", "update", "until"];
 
 impl Draft {
@@ -58,13 +69,22 @@ impl Packages {
             conflict(&text, "installed", "removed", &self.remove, |removed| removed == text.value);
             push_once(&mut self.install, &text);
         }
-        for text in specs(table, "remove", rules::package_spec) {
+        for text in specs(table, "remove", rules::removed_spec) {
             conflict(&text, "removed", "installed", &self.install, |installed| installed == text.value);
             push_once(&mut self.remove, &text);
         }
         for text in specs(table, "exclude", rules::glob) {
             conflict(&text, "excluded", "installed", &self.install, |spec| matches(&text.value, spec));
             push_once(&mut self.exclude, &text);
+        }
+        for text in specs(table, "modules", rules::module_stream) {
+            let module = |stream: &str| stream.split(':').next().map(str::to_owned);
+            let other = |enabled: &str| enabled != text.value && module(enabled) == module(&text.value);
+            conflict(&text, "enabled", "enabled already", &self.modules, other);
+            push_once(&mut self.modules, &text);
+        }
+        for text in specs(table, "exclude-from-weak", rules::glob) {
+            push_once(&mut self.exclude_from_weak, &text);
         }
     }
 }

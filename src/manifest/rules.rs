@@ -91,6 +91,16 @@ pub fn glob(text: &str) -> Verdict {
         .map_err(|e| Objection::new(format!("`{text}` is not a glob: {}", e.kind())))
 }
 
+/// A stream of a module: `nodejs:18`.
+pub fn module_stream(text: &str) -> Verdict {
+    let part = |part: &str| !part.is_empty() && !part.contains([':', '/', '@', ' ']);
+    match text.split_once(':') {
+        Some((name, stream)) if part(name) && part(stream) => Ok(()),
+        _ => Err(Objection::new(format!("`{text}` is not a stream of a module"))
+            .hint("write `NAME:STREAM`, as in `nodejs:18`")),
+    }
+}
+
 /// Permission bits in octal: `0644`, `4755`.
 pub fn mode(text: &str) -> Verdict<u32> {
     let octal = (3..=4).contains(&text.len()).then(|| u32::from_str_radix(text, 8).ok()).flatten();
@@ -170,8 +180,24 @@ pub fn target(text: &str) -> Verdict {
     }
 }
 
-/// A package as dnf takes it: one word, `name >= evr`, or a rich dependency in parentheses.
+/// What is there to be removed: a package, but no group.
+pub fn removed_spec(text: &str) -> Verdict {
+    match text.starts_with('@') {
+        true => Err(Objection::new(format!("`{text}` is a group, which cannot be removed"))
+            .hint("list the packages that are not wanted")),
+        false => package_spec(text),
+    }
+}
+
+/// A package as dnf takes it: one word, `name >= evr`, a rich dependency in parentheses, or `@` and a group.
 pub fn package_spec(text: &str) -> Verdict {
+    if let Some(group) = text.strip_prefix('@') {
+        return match group.split('/').next().is_some_and(|name| !name.is_empty() && name.trim() == name) {
+            true => Ok(()),
+            false => Err(Objection::new(format!("`{text}` names no group or module"))
+                .hint("write `@core`, `@Minimal Install`, `@core/mandatory` or `@nodejs:18/minimal`")),
+        };
+    }
     if text.starts_with('(') {
         return match text.ends_with(')') {
             true => Ok(()),

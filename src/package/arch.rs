@@ -46,6 +46,17 @@ impl Arch {
         }
     }
 
+    /// Whether packages of an architecture can be installed on this one: its own, `noarch`, and older ones it runs
+    /// (libsolv's policies, `poolarch.c`, without AMD's `athlon`).
+    pub fn runs(self, arch: &str) -> bool {
+        let older: &[&str] = match self {
+            Arch::S390x => &["s390"],
+            Arch::X86_64 => &["i686", "i586", "i486", "i386"],
+            Arch::Aarch64 | Arch::Ppc64le | Arch::Riscv64 => &[],
+        };
+        arch == self.rpm() || arch == "noarch" || older.contains(&arch)
+    }
+
     /// The architecture this program runs on, if strata composes for it.
     pub fn host() -> Option<Self> {
         std::env::consts::ARCH.parse().ok().or(match std::env::consts::ARCH {

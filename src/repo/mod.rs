@@ -1,12 +1,14 @@
 //! Repository metadata: what packages a repository offers (createrepo_c's repomd, primary, filelists,
-//! updateinfo).
+//! updateinfo, comps, modules).
 //!
 //! Pure parsers: [`crate::fetch`] brings the documents, checks them and puts the parts together.
 
 pub mod compact;
+pub mod comps;
 pub mod filelists;
 pub mod filter;
 pub mod mirrors;
+pub mod modules;
 pub mod primary;
 pub mod repomd;
 pub mod updateinfo;
@@ -34,10 +36,16 @@ pub struct RepoMetadata {
     pub priority: i32,
     /// Lower is preferred among equals.
     pub cost: i32,
+    /// Its packages are visible although a module filters them.
+    pub module_hotfixes: bool,
     /// Packages as listed, minus those the repository's include and exclude globs hide.
     pub packages: Vec<RepoPackage>,
     /// Advisories (updateinfo), in document order, once [`crate::fetch::Fetcher::advisories`] has read them.
     pub advisories: Vec<Advisory>,
+    /// Groups and environments, once [`crate::fetch::Fetcher::comps`] has read them.
+    pub comps: comps::Comps,
+    /// Streams of modules.
+    pub modules: modules::Modules,
 }
 
 /// A package as the solver sees it. Dependencies are shared: of the hundred thousands of a repository most say the same.

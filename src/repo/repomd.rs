@@ -14,6 +14,9 @@ use crate::digest::{Digest, Hasher};
 /// repomd.xml lists about ten files; half a megabyte would be hundreds.
 const LIMIT: u64 = 1 << 20;
 
+/// The kinds of files that strata reads.
+const KINDS: [&str; 6] = ["primary", "filelists", "updateinfo", "group", "group_gz", "modules"];
+
 /// The files of a repository's metadata that strata reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repomd {
@@ -158,7 +161,7 @@ impl Repomd {
                     "timestamp" => {
                         newest = newest.max(text.trim().split('.').next().unwrap_or("").parse().unwrap_or(0))
                     }
-                    "data" if matches!(entry.kind.as_str(), "primary" | "filelists" | "updateinfo") => {
+                    "data" if KINDS.contains(&entry.kind.as_str()) => {
                         let entry = std::mem::take(&mut entry);
                         let context = format!("reading the entry of {}", entry.kind);
                         repomd.data.insert(entry.kind.clone(), entry.finish().context(context)?);

@@ -145,6 +145,13 @@ fn refuse_control(text: &str) -> Result<()> {
     }
 }
 
+/// A document that is no XML: decompressed, and bounded as a whole.
+pub(super) fn bounded(input: impl Read + 'static, limit: u64) -> Result<impl Read> {
+    let mut bounded = Bounded::new(decompress(input)?, limit);
+    bounded.node_left = u64::MAX;
+    Ok(bounded)
+}
+
 /// Recognises the compression by its magic bytes; what has none of them is taken as it is.
 fn decompress(input: impl Read + 'static) -> Result<Box<dyn BufRead>> {
     let mut input = BufReader::with_capacity(64 << 10, input);

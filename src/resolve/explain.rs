@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Ask;
+use super::groups::NoGroup;
 use super::pool::{Job, PackageId, Rule};
 use super::spec::{self, Form};
 use super::universe::{Hidden, Source, Universe};
@@ -11,6 +12,7 @@ use crate::error::similar;
 use crate::package::Nevra;
 use crate::plan::{Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
+use crate::repo::comps::Comps;
 
 /// More alternatives than this at one place are counted, not told.
 const MAX_BRANCHES: usize = 6;
@@ -97,10 +99,6 @@ pub fn bad_entry(entry: &Sourced<String>, reason: &str) -> Problem {
 /// An `install` entry that names nothing.
 pub fn no_such_package(universe: &Universe, entry: &Sourced<String>) -> Problem {
     let text = format!("{} installs `{}`, but no repository has it", entry.origin, entry.value);
-    if entry.value.starts_with('@') {
-        let advice = "groups are not supported: list the packages that are wanted of it".to_owned();
-        return Problem { trees: vec![Tree::leaf(text)], advice: vec![advice] };
-    }
     let forms = Form::all(&entry.value).unwrap_or_default();
     let wanted = spec::capability(&entry.value).map(|capability| capability.name).unwrap_or_default();
     let meant = |nevra: &Nevra| nevra.name == wanted || forms.iter().any(|form| form.matches(nevra));
@@ -119,6 +117,47 @@ pub fn no_such_package(universe: &Universe, entry: &Sourced<String>) -> Problem 
         }
     }
     Problem { trees: vec![Tree { text, branches }], advice }
+}
+
+/// An `install` entry that names no group, or none of its packages.
+pub fn no_such_group(entry: &Sourced<String>, comps: &[&Comps], error: &NoGroup) -> Problem {
+    let text = format!("{} installs `{}`, but {error}", entry.origin, entry.value);
+    let ids = comps.iter().flat_map(|comps| comps.ids());
+    let advice = similar(entry.value.trim_start_matches('@'), ids).map(|id| format!("did you mean `@{id}`?"));
+    Problem { trees: vec![Tree::leaf(text)], advice: advice.into_iter().collect() }
+}
+
+/// An entry that enables a stream there is not, or leaves open which one.
+pub fn no_such_stream(entry: &Sourced<String>, streams: &BTreeSet<&str>) -> Problem {
+    let module = entry.value.trim_start_matches('@').split([':', '/']).next().unwrap_or_default();
+    let (what, advice) = match streams.is_empty() {
+        true => ("no repository has such a stream".to_owned(), None),
+        false => {
+            let known = streams.iter().map(|stream| format!("`{module}:{stream}`")).collect::<Vec<_>>();
+            let what = "the module has several streams and no default".to_owned();
+            (what, Some(format!("write one of {}", known.join(", "))))
+        }
+    };
+    let text = format!("{} enables module `{}`, but {what}", entry.origin, entry.value);
+    Problem { trees: vec![Tree::leaf(text)], advice: advice.into_iter().collect() }
+}
+
+/// Two entries that enable different streams of one module.
+pub fn two_streams(entry: &Sourced<String>, other: &Sourced<String>) -> Problem {
+    let text = format!(
+        "{} enables module `{}`, and {} enables `{}`: one stream of a module excludes the others",
+        other.origin, other.value, entry.origin, entry.value
+    );
+    Problem { trees: vec![Tree::leaf(text)], advice: vec!["keep one of the entries".to_owned()] }
+}
+
+/// Enabled streams that need or exclude streams of other modules.
+pub fn streams_exclude_each_other(entries: &[&Sourced<String>]) -> Problem {
+    let enabled =
+        |entry: &&Sourced<String>| Tree::leaf(format!("{} enables `{}`", entry.origin, entry.value));
+    let text = "the streams of modules that are enabled cannot be active together".to_owned();
+    let branches = entries.iter().map(enabled).collect();
+    Problem { trees: vec![Tree { text, branches }], advice: vec![] }
 }
 
 /// A `remove` entry that names nothing.

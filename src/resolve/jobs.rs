@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::explain::{self, Problem, Unsatisfiable};
+use super::modules::{Modularity, Profile};
 use super::pool::{Action, Job, PackageId};
 use super::rich::{ParseRichError, Rich};
 use super::universe::Universe;
-use super::{Ask, Request, is_version};
+use super::{Ask, Request, groups, is_version, weak};
 use crate::package::{Dependency, Nevra};
 use crate::plan::{Override, OverrideTo, Sourced};
+use crate::repo::comps::Comps;
 
 /// Packages of which several versions may be there: dnf's `installonlypkgs`.
 const INSTALL_ONLY: [&str; 6] = [
@@ -24,10 +26,20 @@ const INSTALL_ONLY: [&str; 6] = [
 pub fn jobs<'a>(
     request: &Request<'a>,
     universe: &Universe<'a>,
-) -> Result<Vec<(Ask<'a>, Job)>, Unsatisfiable> {
-    let mut builder = Builder { universe, jobs: Vec::new(), leaving: BTreeSet::new(), failed: Vec::new() };
+    modularity: &Modularity<'a>,
+) -> Result<Jobs<'a>, Unsatisfiable> {
+    let mut builder = Builder {
+        request,
+        universe,
+        modularity,
+        jobs: Vec::new(),
+        leaving: BTreeSet::new(),
+        absent: Vec::new(),
+        failed: Vec::new(),
+    };
     builder.push(Ask::Setting, Action::Multiversion, universe.providing(&INSTALL_ONLY));
     builder.push(Ask::Setting, Action::Favor, favored(request, universe));
+    builder.exclude_from_weak();
     request.packages.remove.iter().for_each(|entry| builder.remove(entry));
     request.packages.overrides.iter().for_each(|entry| builder.replace(entry));
     builder.keep_the_rest();
@@ -36,16 +48,27 @@ pub fn jobs<'a>(
     install.sort_by_key(|entry| &entry.value);
     install.into_iter().for_each(|entry| builder.install(entry));
     match builder.failed.is_empty() {
-        true => Ok(builder.jobs),
+        true => Ok(Jobs { jobs: builder.jobs, absent: builder.absent }),
         false => Err(Unsatisfiable::new(builder.failed)),
     }
 }
 
+/// A request as jobs.
+pub struct Jobs<'a> {
+    /// Each with who wants it done.
+    pub jobs: Vec<(Ask<'a>, Job)>,
+    /// Packages of groups that no repository has, by the entry that names the group.
+    pub absent: Vec<(&'a Sourced<String>, &'a str)>,
+}
+
 struct Builder<'u, 'a> {
+    request: &'u Request<'a>,
+    modularity: &'u Modularity<'a>,
     universe: &'u Universe<'a>,
     jobs: Vec<(Ask<'a>, Job)>,
     /// Packages of the layers below that are removed or replaced.
     leaving: BTreeSet<PackageId>,
+    absent: Vec<(&'a Sourced<String>, &'a str)>,
     /// Entries that name nothing.
     failed: Vec<Problem>,
 }
@@ -100,7 +123,25 @@ impl<'a> Builder<'_, 'a> {
         }
     }
 
+    fn exclude_from_weak(&mut self) {
+        let mut packages = weak::already_declined(self.universe);
+        for entry in &self.request.packages.exclude_from_weak {
+            match self.universe.available_named(&entry.value) {
+                Ok(named) => packages.extend(named),
+                Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+            }
+        }
+        self.push(Ask::Setting, Action::ExcludeFromWeak, packages.into_iter().collect());
+    }
+
     fn install(&mut self, entry: &'a Sourced<String>) {
+        if entry.value.starts_with('@') {
+            return match self.modularity.profile(&entry.value, self.request.repos) {
+                Some(Ok(profile)) => self.profile(entry, &profile),
+                Some(Err(error)) => self.failed.push(explain::bad_entry(entry, &error)),
+                None => self.group(entry),
+            };
+        }
         if entry.value.starts_with('(') {
             match self.rich(&entry.value) {
                 Ok(job) => self.jobs.push((Ask::Install(entry), job)),
@@ -114,6 +155,50 @@ impl<'a> Builder<'_, 'a> {
             }
             Ok(groups) => groups.into_iter().for_each(|group| self.install_one_of(entry, group)),
             Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+        }
+    }
+
+    /// An entry that is a module: of its packages those that the profile names, in the module's versions.
+    fn profile(&mut self, entry: &'a Sourced<String>, profile: &Profile<'a>) {
+        for name in &profile.names {
+            let named: Vec<PackageId> = self.universe.called(name).collect();
+            let is_own = |&id: &PackageId| {
+                profile.has(&self.universe.package(id).nevra) || self.universe.is_hotfix(self.request, id)
+            };
+            let own: Vec<PackageId> = named.iter().copied().filter(is_own).collect();
+            match (own.is_empty(), named.is_empty()) {
+                (false, _) => self.install_one_of(entry, own),
+                (true, false) => self.install_one_of(entry, named),
+                (true, true) => {
+                    let reason = format!("its profile wants {name}, which no repository has");
+                    self.failed.push(explain::bad_entry(entry, &reason));
+                }
+            }
+        }
+    }
+
+    /// An entry that is a group or an environment, `@core`, `@core/mandatory,optional`.
+    fn group(&mut self, entry: &'a Sourced<String>) {
+        let request = self.request;
+        let comps: Vec<&'a Comps> = request.repos.iter().map(|repo| &repo.comps).collect();
+        let wanted = match groups::wanted(&entry.value, &comps, request.arch) {
+            Ok(wanted) => wanted,
+            Err(error) => return self.failed.push(explain::no_such_group(entry, &comps, &error)),
+        };
+        for package in wanted {
+            let arch = package.basearchonly.then(|| request.arch.rpm());
+            let candidates = self.universe.of_group(&package.name, arch);
+            if candidates.is_empty() {
+                self.absent.push((entry, &package.name));
+                continue;
+            }
+            match &package.requires {
+                None => self.install_one_of(entry, candidates),
+                Some(condition) => match self.rich(&format!("({} if {condition})", package.name)) {
+                    Ok(job) => self.jobs.push((Ask::Install(entry), job)),
+                    Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+                },
+            }
         }
     }
 

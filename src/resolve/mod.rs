@@ -7,14 +7,18 @@
 //! is no solution here and the explanation says which entry would allow it.
 //!
 //! `spec` reads entries, `universe` finds the packages they name, `jobs` makes libsolv's jobs of them, `pool`
-//! talks to libsolv, `explain` says why there is no solution, `why` why a package is in one.
+//! talks to libsolv, `explain` says why there is no solution, `why` why a package is in one; `groups` reads
+//! entries that are comps groups, `modules` finds which streams of modules are active, `weak` says what no weak dependency may bring in.
 
 mod explain;
+mod groups;
 mod jobs;
+mod modules;
 mod pool;
 mod rich;
 mod spec;
 mod universe;
+mod weak;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +26,8 @@ use std::path::PathBuf;
 
 pub use explain::Unsatisfiable;
 use explain::explain;
+use jobs::Jobs;
+use modules::Modularity;
 pub use pool::BadDependency;
 use pool::{Action, Job, PackageId};
 use rich::Rich;
@@ -39,6 +45,8 @@ use crate::repo::{Paths, RepoMetadata, RepoPackage};
 pub struct Request<'a> {
     /// The architecture of the layer.
     pub arch: Arch,
+    /// The platform that streams of modules are built for, `el9`.
+    pub platform: &'a str,
     /// Repositories the layer may take packages from; the order decides between equals.
     pub repos: &'a [&'a RepoMetadata],
     /// Packages of the layers below.
@@ -77,6 +85,8 @@ pub struct Solution<'a> {
     pub changes: Vec<Change<'a>>,
     /// Overrides of packages that are neither below nor in the layer.
     pub unused_overrides: Vec<&'a Sourced<Override>>,
+    /// Packages of groups that no repository has, by the entry that names the group.
+    pub absent: Vec<(&'a Sourced<String>, &'a str)>,
 }
 
 /// A package added, put in the place of another, or removed.
@@ -129,8 +139,9 @@ enum Ask<'a> {
 
 /// Solves a request.
 pub fn solve<'a>(request: &Request<'a>) -> Result<Solution<'a>, Error> {
-    let universe = Universe::new(request)?;
-    let mut jobs = jobs::jobs(request, &universe)?;
+    let modularity = Modularity::new(request)?;
+    let universe = Universe::new(request, &modularity)?;
+    let Jobs { mut jobs, absent } = jobs::jobs(request, &universe, &modularity)?;
     let mut chosen = attempt(&universe, &jobs, request)?;
     let held_back = held_back(request, &universe, &chosen);
     if !held_back.is_empty() {
@@ -140,7 +151,8 @@ pub fn solve<'a>(request: &Request<'a>) -> Result<Solution<'a>, Error> {
     let changes = changes(request, &universe, &jobs, &chosen);
     let names: BTreeSet<&str> = chosen.iter().map(|&id| universe.name(id)).collect();
     let unused = |o: &&Sourced<Override>| !names.contains(o.value.package.as_str());
-    Ok(Solution { changes, unused_overrides: request.packages.overrides.iter().filter(unused).collect() })
+    let unused_overrides = request.packages.overrides.iter().filter(unused).collect();
+    Ok(Solution { changes, unused_overrides, absent })
 }
 
 fn attempt<'a>(
@@ -196,9 +208,15 @@ fn changes<'a>(
     let reasons = why::reasons(request, universe, jobs, chosen);
     let mut changes = Vec::new();
     for (id, why) in reasons {
-        let replaced = gone.iter().position(|&old| universe.name(old) == universe.name(id));
+        let named = |old: &&PackageId| universe.name(**old) == universe.name(id);
+        let arch = |id: PackageId| &universe.package(id).nevra.arch;
+        let same = gone.iter().filter(named).find(|&&old| arch(old) == arch(id));
+        let replaced = same.or_else(|| gone.iter().find(named)).copied();
         let effect = match replaced {
-            Some(index) => Effect::Replace(&universe.package(gone.remove(index)).nevra.evr),
+            Some(old) => {
+                gone.retain(|&other| other != old);
+                Effect::Replace(&universe.package(old).nevra.evr)
+            }
             None => Effect::Install,
         };
         changes.push(Change { package: universe.package(id), source: universe.source(id), effect, why });
@@ -214,6 +232,11 @@ fn changes<'a>(
     }
     changes.sort_by_key(|change| &change.package.nevra);
     changes
+}
+
+/// Whether solving needs to know the groups of repositories.
+pub fn needs_groups(packages: &plan::Packages) -> bool {
+    packages.install.iter().any(|entry| entry.value.starts_with('@'))
 }
 
 /// The paths outside `primary.xml` that solving needs to know the packages of: those some dependency or entry names

@@ -44,6 +44,8 @@ pub struct DependencyId(ffi::Id);
 pub enum Action {
     /// One of them must be there.
     Install,
+    /// The same, unless something else stands against it.
+    InstallIfPossible,
     /// None of them may be there.
     Erase,
     /// They stay as they are.
@@ -52,6 +54,8 @@ pub enum Action {
     Favor,
     /// Several versions of them may be there.
     Multiversion,
+    /// No weak dependency brings them in.
+    ExcludeFromWeak,
 }
 
 /// One job for the solver.
@@ -340,11 +344,13 @@ impl Pool {
         best: bool,
         weak_dependencies: bool,
     ) -> Result<Vec<PackageId>, Vec<Vec<Rule>>> {
+        let best = if best { ffi::SOLVER_FORCEBEST } else { 0 };
         let mut queue = Queue::new();
         for job in jobs {
             let how = match job.action {
-                Action::Install if best => ffi::SOLVER_INSTALL | ffi::SOLVER_FORCEBEST,
-                Action::Install => ffi::SOLVER_INSTALL,
+                Action::Install => ffi::SOLVER_INSTALL | best,
+                Action::InstallIfPossible => ffi::SOLVER_INSTALL | ffi::SOLVER_WEAK | best,
+                Action::ExcludeFromWeak => ffi::SOLVER_EXCLUDEFROMWEAK,
                 Action::Erase => ffi::SOLVER_ERASE,
                 Action::Lock => ffi::SOLVER_LOCK,
                 Action::Favor => ffi::SOLVER_FAVOR,
@@ -352,7 +358,11 @@ impl Pool {
             };
             let (select, what) = match job.dependency {
                 Some(dependency) => (ffi::SOLVER_SOLVABLE_PROVIDES, dependency.0),
-                None => (ffi::SOLVER_SOLVABLE_ONE_OF, self.set(&job.packages)),
+                // who names packages means their versions and architectures (libdnf's filterPkgToJob)
+                None => (
+                    ffi::SOLVER_SOLVABLE_ONE_OF | ffi::SOLVER_SETARCH | ffi::SOLVER_SETEVR,
+                    self.set(&job.packages),
+                ),
             };
             queue.push((how | select) as ffi::Id);
             queue.push(what);

@@ -35,6 +35,9 @@ impl World {
             revision: 0,
             cost: 1000,
             advisories: Vec::new(),
+            comps: Default::default(),
+            modules: Default::default(),
+            module_hotfixes: false,
         });
         self
     }
@@ -91,6 +94,7 @@ impl World {
     fn request<'a>(&'a self, repos: &'a [&'a RepoMetadata]) -> Request<'a> {
         Request {
             arch: Arch::X86_64,
+            platform: "el9",
             repos,
             parents: &self.parents,
             packages: &self.packages,
@@ -309,10 +313,10 @@ fn several_kernels_may_be_there_but_one_is_asked_for() {
 fn other_architectures_are_not_seen() {
     let world = World::new(&["foo 2-1 i686", "foo 1-1", "bar 1-1 i686"]);
     assert_eq!(world.install(&["foo"]).solve(), ["+foo-1-1 requested"]);
-    let (text, _) = World::new(&["bar 1-1 i686"]).install(&["bar"]).refused();
+    let (text, _) = World::new(&["bar 1-1 s390x"]).install(&["bar"]).refused();
     assert_eq!(
         text,
-        "node.toml:10 installs `bar`, but no repository has it\n└─ bar-1-1.i686 is for another architecture"
+        "node.toml:10 installs `bar`, but no repository has it\n└─ bar-1-1.s390x is for another architecture"
     );
 }
 
@@ -425,8 +429,8 @@ fn refusals_name_what_stands_against() {
     let (text, _) = World::new(&["a 2-1; needs gone", "a 1-1"]).install(&["a"]).refused();
     assert!(text.contains("a-2-1.x86_64 requires gone, which nothing provides"), "{text}");
 
-    let (_, advice) = World::new(&["a 1-1"]).install(&["@core"]).refused();
-    assert!(advice.contains("groups are not supported"), "{advice}");
+    let (text, _) = World::new(&["a 1-1"]).install(&["@core"]).refused();
+    assert_eq!(text, "node.toml:10 installs `@core`, but no repository has a group or environment `core`");
     let (text, _) = World::new(&["a 1-1"]).install(&["a[", ""]).refused();
     assert!(text.contains("`a[` is not a pattern"), "{text}");
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use rustc_hash::FxHashMap;
 
+use super::modules::Modularity;
 use super::pool::{BadDependency, PackageId, Pool};
 use super::spec::{self, BadPattern, Form, Pattern};
 use super::{Held, Request, is_version};
-use crate::package::{Dependency, Evr, Nevra, source_name};
+use crate::package::{Arch, Dependency, Evr, Nevra, source_name};
 use crate::plan::{Origin, Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
 
@@ -39,6 +40,8 @@ pub enum Hidden<'a> {
     OtherBuild(&'a str),
     /// The package of this name is held at another version.
     Held(&'a BTreeSet<Evr>),
+    /// It is of a stream of a module that is not active, or a stream that is has a package of this name.
+    Module,
 }
 
 impl fmt::Display for Hidden<'_> {
@@ -54,6 +57,7 @@ impl fmt::Display for Hidden<'_> {
                 write!(f, "is not {}, which is to be taken", versions.join(" or "))
             }
             Self::OtherBuild(file) => write!(f, "is not built from {file}, which all architectures have"),
+            Self::Module => f.write_str("is not of the streams of modules that are active"),
         }
     }
 }
@@ -73,7 +77,7 @@ pub struct Universe<'a> {
 impl<'a> Universe<'a> {
     /// Sorts out what may be seen and fills the pool: the layers below first, then local files, then
     /// repositories in their order, as dnf does.
-    pub fn new(request: &Request<'a>) -> Result<Self, BadDependency> {
+    pub fn new(request: &Request<'a>, modularity: &Modularity<'a>) -> Result<Self, BadDependency> {
         let mut universe = Self {
             pool: Pool::new(request.arch),
             hidden: Vec::new(),
@@ -88,13 +92,20 @@ impl<'a> Universe<'a> {
 
         let verdicts = Verdicts::new(request);
         let local = request.packages.overrides.iter().filter_map(|entry| match &entry.value.to {
-            OverrideTo::File(path) => Some((request.local.get(path)?, Source::File(path))),
+            OverrideTo::File(path) => {
+                let (package, source) = (request.local.get(path)?, Source::File(path));
+                Some((package, source, verdicts.on(package, source)))
+            }
             OverrideTo::Version(_) => None,
         });
-        universe.add(&verdicts, 99, 1000, local)?;
+        universe.add(99, 1000, local)?;
         for repo in request.repos {
-            let packages = repo.packages.iter().map(|p| (p, Source::Repo(repo.id.as_str())));
-            universe.add(&verdicts, repo.priority, repo.cost, packages)?;
+            let judged = repo.packages.iter().map(|package| {
+                let source = Source::Repo(repo.id.as_str());
+                let inactive = || modularity.hides(package, repo).then_some(Hidden::Module);
+                (package, source, verdicts.on(package, source).or_else(inactive))
+            });
+            universe.add(repo.priority, repo.cost, judged)?;
         }
         universe.pool.seal(universe.packages.iter().map(|(package, _)| &package.files[..]));
         for (index, (package, _)) in universe.packages.iter().enumerate() {
@@ -108,14 +119,13 @@ impl<'a> Universe<'a> {
 
     fn add(
         &mut self,
-        verdicts: &Verdicts<'a>,
         priority: i32,
         cost: i32,
-        packages: impl Iterator<Item = (&'a RepoPackage, Source<'a>)>,
+        packages: impl Iterator<Item = (&'a RepoPackage, Source<'a>, Option<Hidden<'a>>)>,
     ) -> Result<(), BadDependency> {
         let start = self.packages.len();
-        for (package, source) in packages {
-            match verdicts.on(package, source) {
+        for (package, source, hidden) in packages {
+            match hidden {
                 Some(hidden) => self.hidden.push((package, source, hidden)),
                 None => self.packages.push((package, source)),
             }
@@ -155,6 +165,12 @@ impl<'a> Universe<'a> {
         (self.parents..self.packages.len()).map(PackageId)
     }
 
+    /// Whether a package is from a repository that modules do not hide.
+    pub fn is_hotfix(&self, request: &Request, id: PackageId) -> bool {
+        let Source::Repo(source) = self.source(id) else { return false };
+        request.repos.iter().any(|repo| repo.id == source && repo.module_hotfixes)
+    }
+
     /// The packages called `name` of the layers below.
     pub fn parents(&self, name: &str) -> Vec<PackageId> {
         self.called(name).filter(|&id| self.is_parent(id)).collect()
@@ -165,8 +181,8 @@ impl<'a> Universe<'a> {
         self.called(name).filter(|&id| !self.is_parent(id)).collect()
     }
 
-    /// The packages called `name`, in their order.
-    fn called(&self, name: &str) -> impl Iterator<Item = PackageId> {
+    /// The packages called `name`, here or in the layers below, in their order.
+    pub fn called(&self, name: &str) -> impl Iterator<Item = PackageId> {
         self.names.get(name).into_iter().flatten().copied()
     }
 
@@ -175,6 +191,13 @@ impl<'a> Universe<'a> {
         let all: Vec<PackageId> = self.all_parents().collect();
         let found = spec::by_nevra(text, &all, |&id| &self.package(id).nevra)?;
         Ok(found.into_iter().copied().collect())
+    }
+
+    /// The packages the layer could add that a NEVRA form names.
+    pub fn available_named(&self, text: &str) -> Result<Vec<PackageId>, BadPattern> {
+        let all: Vec<PackageId> = (0..self.packages.len()).map(PackageId).collect();
+        let found = spec::by_nevra(text, &all, |&id| &self.package(id).nevra)?;
+        Ok(found.into_iter().copied().filter(|&id| !self.is_parent(id)).collect())
     }
 
     /// The packages that provide any of the capabilities.
@@ -254,6 +277,16 @@ impl<'a> Universe<'a> {
         groups.into_values().collect()
     }
 
+    /// What a package of a group names: one of any version is to be there, or what obsoletes it.
+    ///
+    /// dnf's `Base._finalize_comps_trans`.
+    pub fn of_group(&self, name: &str, arch: Option<&str>) -> Vec<PackageId> {
+        let fits = |id: &PackageId| arch.is_none_or(|arch| self.package(*id).nevra.arch == arch);
+        let mut found: Vec<PackageId> = self.called(name).filter(fits).collect();
+        found.extend(self.obsoleters(&found));
+        found
+    }
+
     /// Packages that obsolete one of `found` and are not among them.
     fn obsoleters(&self, found: &[PackageId]) -> Vec<PackageId> {
         let mut all = BTreeSet::new();
@@ -282,7 +315,7 @@ impl<'a> Universe<'a> {
 
 /// The entries that hide packages.
 struct Verdicts<'a> {
-    arch: &'static str,
+    arch: Arch,
     excluded: BTreeMap<&'a Nevra, &'a Origin>,
     overrides: BTreeMap<&'a str, &'a Sourced<Override>>,
     removed: BTreeMap<&'a str, &'a Origin>,
@@ -310,19 +343,12 @@ impl<'a> Verdicts<'a> {
         }
         let overrides =
             request.packages.overrides.iter().map(|entry| (entry.value.package.as_str(), entry)).collect();
-        Self {
-            arch: request.arch.rpm(),
-            excluded,
-            overrides,
-            removed,
-            builds: request.builds,
-            held: request.held,
-        }
+        Self { arch: request.arch, excluded, overrides, removed, builds: request.builds, held: request.held }
     }
 
     fn on(&self, package: &RepoPackage, source: Source) -> Option<Hidden<'a>> {
         let nevra = &package.nevra;
-        if nevra.arch != self.arch && nevra.arch != "noarch" {
+        if !self.arch.runs(&nevra.arch) {
             return Some(Hidden::Arch);
         }
         if let Source::File(_) = source {

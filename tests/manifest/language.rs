@@ -75,6 +75,8 @@ install = ["edk2-aarch64"]
 [packages.x86_64]
 install = ["microcode_ctl"]
 exclude = ["*-i686"]
+exclude-from-weak = ["nano"]
+modules = ["nodejs:18", "perl:5.36"]
 "#,
         ),
         ("demo/a.toml", "include = \"sub/b.toml\"\npackages.install = [\"bash\", \"attr\"]\n"),
@@ -84,6 +86,8 @@ exclude = ["*-i686"]
     let top = tree.top();
     assert_eq!(values(&top.packages.install), ["acl", "bash", "attr", "zsh", "microcode_ctl"]);
     assert_eq!(values(&top.packages.exclude), ["*-i686"]);
+    assert_eq!(values(&top.packages.exclude_from_weak), ["nano"]);
+    assert_eq!(values(&top.packages.modules), ["nodejs:18", "perl:5.36"]);
     let [acl, bash, .., microcode] = &top.packages.install[..] else { panic!() };
     assert_eq!((acl.origin.file.file_name().unwrap().to_str(), acl.origin.line), (Some("b.toml"), 1));
     assert_eq!((bash.origin.file.file_name().unwrap().to_str(), bash.origin.line), (Some("a.toml"), 2));

@@ -87,7 +87,9 @@ fn documented() -> Tree {
     let text = include_str!("../../docs/manifests.md");
     let blocks: Vec<_> =
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let (stream, layer): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("[os]"));
+    let (stream, layer): (Vec<_>, Vec<_>) = blocks
+        .into_iter()
+        .partition(|block| ["[os]", "[match-evr]"].iter().any(|table| block.contains(table)));
     Tree::new(&[
         ("demo/stream.toml", &(stream.concat() + "[repos.ose]\nbaseurl = \"ose\"\ngpgcheck = false\n")),
         ("demo/bootc.toml", ""),

@@ -383,6 +383,68 @@ error: `docker://quay.io/centos-bootc/centos-bootc:stream10` is not pinned by di
 }
 
 #[test]
+fn groups_and_modules() {
+    let tree = Tree::new(&[(
+        "demo/top.toml",
+        r#"[packages]
+install = ["@core", "@Minimal Install/mandatory", "@nodejs:18/common", "@", "@ core"]
+remove = ["@core"]
+modules = ["nodejs:18", "nodejs", "nodejs:20", "perl:5:x"]
+exclude-from-weak = ["a["]
+"#,
+    )]);
+    insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
+error: `@` names no group or module
+ --> manifests/demo/top.toml:2:72
+  |
+2 | install = ["@core", "@Minimal Install/mandatory", "@nodejs:18/common", "@", "@ core"]
+  |                                                                        ^^^
+  hint: write `@core`, `@Minimal Install`, `@core/mandatory` or `@nodejs:18/minimal`
+
+error: `@ core` names no group or module
+ --> manifests/demo/top.toml:2:77
+  |
+2 | install = ["@core", "@Minimal Install/mandatory", "@nodejs:18/common", "@", "@ core"]
+  |                                                                             ^^^^^^^^
+  hint: write `@core`, `@Minimal Install`, `@core/mandatory` or `@nodejs:18/minimal`
+
+error: `@core` is a group, which cannot be removed
+ --> manifests/demo/top.toml:3:11
+  |
+3 | remove = ["@core"]
+  |           ^^^^^^^
+  hint: list the packages that are not wanted
+
+error: `nodejs` is not a stream of a module
+ --> manifests/demo/top.toml:4:25
+  |
+4 | modules = ["nodejs:18", "nodejs", "nodejs:20", "perl:5:x"]
+  |                         ^^^^^^^^
+  hint: write `NAME:STREAM`, as in `nodejs:18`
+
+error: `nodejs:20` is enabled, but `nodejs:18` is enabled already
+ --> manifests/demo/top.toml:4:35
+  |
+4 | modules = ["nodejs:18", "nodejs", "nodejs:20", "perl:5:x"]
+  |                                   ^^^^^^^^^^^
+  hint: enabled already at manifests/demo/top.toml:4
+
+error: `perl:5:x` is not a stream of a module
+ --> manifests/demo/top.toml:4:48
+  |
+4 | modules = ["nodejs:18", "nodejs", "nodejs:20", "perl:5:x"]
+  |                                                ^^^^^^^^^^
+  hint: write `NAME:STREAM`, as in `nodejs:18`
+
+error: `a[` is not a glob: unclosed character class; missing ']'
+ --> manifests/demo/top.toml:5:22
+  |
+5 | exclude-from-weak = ["a["]
+  |                      ^^^^
+"#);
+}
+
+#[test]
 fn contradictions() {
     let tree = Tree::new(&[
         (

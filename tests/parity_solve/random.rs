@@ -1,0 +1,188 @@
+//! Worlds out of a number: tangled enough that every rule of the solver decides something.
+
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::case::{Case, Question, RepoSketch, Sketch};
+
+/// Questions about one world.
+pub const QUESTIONS: u32 = 40;
+
+const NAMES: usize = 40;
+const CAPABILITIES: usize = 12;
+
+/// The world of this number, and questions about it. A number always means the same.
+pub fn case(number: u32) -> Case {
+    let rng = &mut ChaCha8Rng::seed_from_u64(number.into());
+    let mut sketch = Sketch::default();
+    for index in 0..*[1, 1, 2, 3].choose(rng).expect("not empty") {
+        sketch.repos.push(repo(rng, index));
+    }
+    for index in 0..NAMES {
+        for version in 1..=rng.gen_range(1..=3) {
+            let package = package(rng, index, version);
+            let repo = rng.gen_range(0..sketch.repos.len());
+            sketch.repos[repo].packages.push(package.clone());
+            // the same package in another repository, too
+            if rng.gen_ratio(1, 8) {
+                let other = rng.gen_range(0..sketch.repos.len());
+                if other != repo {
+                    sketch.repos[other].packages.push(package);
+                }
+            }
+        }
+    }
+    if rng.gen_ratio(1, 2) {
+        groups(rng, &mut sketch);
+    }
+    if rng.gen_ratio(1, 3) {
+        sketch.below = (0..rng.gen_range(1..5)).map(|index| below(rng, index)).collect();
+    }
+    let has_groups = sketch.repos.iter().any(|repo| !repo.comps.is_empty());
+    let questions = (0..QUESTIONS).map(|_| (question(rng, has_groups), false)).collect();
+    Case { name: format!("random-{number}"), sketch, questions }
+}
+
+fn repo(rng: &mut ChaCha8Rng, index: usize) -> RepoSketch {
+    let mut options = Vec::new();
+    let mut option = |rng: &mut ChaCha8Rng, key: &str, values: &[&str]| {
+        if rng.gen_ratio(1, 3) {
+            options.push((key.to_owned(), (*values.choose(rng).expect("not empty")).to_owned()));
+        }
+    };
+    option(rng, "priority", &["10", "50", "98", "150"]);
+    option(rng, "cost", &["500", "1500"]);
+    if rng.gen_ratio(1, 10) {
+        options.push(("excludepkgs".to_owned(), name(rng.gen_range(0..NAMES))));
+    }
+    RepoSketch { id: format!("r{index}"), options, ..RepoSketch::default() }
+}
+
+fn package(rng: &mut ChaCha8Rng, index: usize, version: u32) -> String {
+    let arch = *["x86_64", "x86_64", "x86_64", "noarch", "i686"].choose(rng).expect("not empty");
+    let epoch = if rng.gen_ratio(1, 20) { "1:" } else { "" };
+    let mut text = format!("{} {epoch}{version}-1 {arch}; file /usr/share/f{index}", name(index));
+    let mut add =
+        |rng: &mut ChaCha8Rng, kind: &str, percent: u32, most: usize, item: fn(&mut ChaCha8Rng) -> String| {
+            if rng.gen_ratio(percent, 100) {
+                let items: Vec<String> = (0..rng.gen_range(1..=most)).map(|_| item(rng)).collect();
+                text += &format!("; {kind} {}", items.join(", "));
+            }
+        };
+    add(rng, "provides", 50, 2, |rng| format!("{} = {}", capability(rng), rng.gen_range(1..4)));
+    add(rng, "needs", 70, 3, need);
+    add(rng, "conflicts", 8, 1, |rng| if rng.gen_ratio(1, 4) { rich(rng, 0) } else { ranged(rng) });
+    add(rng, "obsoletes", 5, 1, |rng| format!("{} < 2", any_name(rng)));
+    add(rng, "recommends", 20, 2, need);
+    add(rng, "suggests", 10, 1, need);
+    add(rng, "supplements", 8, 1, need);
+    add(rng, "enhances", 4, 1, need);
+    add(rng, "vendor", 10, 1, |_| "ACME".to_owned());
+    text
+}
+
+/// A package below: what needs nothing, as layers below are complete.
+fn below(rng: &mut ChaCha8Rng, index: usize) -> String {
+    let mut text = format!("{} {}-1", name(index * 7), rng.gen_range(1..4));
+    if rng.gen_ratio(1, 2) {
+        text += &format!("; provides {} = {}", capability(rng), rng.gen_range(1..4));
+    }
+    if rng.gen_ratio(1, 2) {
+        text += &format!("; recommends {}", need(rng));
+    }
+    text
+}
+
+fn groups(rng: &mut ChaCha8Rng, sketch: &mut Sketch) {
+    for index in 0..4 {
+        let names = |rng: &mut ChaCha8Rng| {
+            (0..rng.gen_range(1..4)).map(|_| any_name(rng)).collect::<Vec<_>>().join(", ")
+        };
+        let (mandatory, default, optional) = (names(rng), names(rng), names(rng));
+        let conditional = format!("{} if {}", any_name(rng), any_name(rng));
+        let repo = rng.gen_range(0..sketch.repos.len());
+        sketch.repos[repo].comps.push(format!(
+            "group g{index}, Group {index}; mandatory {mandatory}; default {default}; optional {optional}; \
+             conditional {conditional}"
+        ));
+    }
+    sketch.repos[0].comps.push("environment e0, Environment 0; groups g0, g1; options g2".to_owned());
+}
+
+fn question(rng: &mut ChaCha8Rng, has_groups: bool) -> Question {
+    let install = (0..rng.gen_range(1..=4)).map(|_| match rng.gen_range(0..12) {
+        0 | 1 => capability(rng),
+        2 => format!("{} >= 2", any_name(rng)),
+        3 => format!("/usr/share/f{}", rng.gen_range(0..NAMES)),
+        4 => format!("{}-{}", any_name(rng), rng.gen_range(1..4)),
+        5 => {
+            format!("{}.{}", any_name(rng), ["i686", "x86_64", "noarch", "*"].choose(rng).expect("not empty"))
+        }
+        6 => format!("{}*", &any_name(rng)[..5]),
+        7 if has_groups => match rng.gen_range(0..5) {
+            4 => "@e0".to_owned(),
+            group => format!("@g{group}{}", ["", "", "/optional"].choose(rng).expect("not empty")),
+        },
+        _ => any_name(rng),
+    });
+    let install: std::collections::BTreeSet<String> = install.collect();
+    Question {
+        // strata sorts entries, so that their order never decides
+        install: install.into_iter().collect(),
+        exclude: if rng.gen_ratio(1, 4) { vec![any_name(rng)] } else { Vec::new() },
+        weak: rng.gen_ratio(1, 2),
+        no_weak: if rng.gen_ratio(1, 6) { vec![any_name(rng)] } else { Vec::new() },
+        modules: Vec::new(),
+    }
+}
+
+fn need(rng: &mut ChaCha8Rng) -> String {
+    match rng.gen_range(0..8) {
+        0 | 1 => rich(rng, 0),
+        2 => format!("/usr/share/f{}", rng.gen_range(0..NAMES)),
+        3 => ranged(rng),
+        4 | 5 => any_name(rng),
+        _ => capability(rng),
+    }
+}
+
+/// A rich dependency, nested a little.
+fn rich(rng: &mut ChaCha8Rng, depth: u32) -> String {
+    let operand = |rng: &mut ChaCha8Rng| match rng.gen_range(0..6) {
+        0 if depth < 2 => rich(rng, depth + 1),
+        1 => ranged(rng),
+        2 => capability(rng),
+        _ => any_name(rng),
+    };
+    let (a, b) = (operand(rng), operand(rng));
+    match rng.gen_range(0..8) {
+        0 => format!("({a} and {b})"),
+        1 => format!("({a} or {b})"),
+        2 => format!("({a} if {b})"),
+        3 => format!("({a} if {b} else {})", operand(rng)),
+        4 => format!("({a} unless {b})"),
+        5 => format!("({a} unless {b} else {})", operand(rng)),
+        // only of what one package can be at once (rpm refuses other operators in them)
+        6 => format!("({} with {} < 3)", ranged(rng), capability(rng)),
+        _ => format!("({} without {})", capability(rng), any_name(rng)),
+    }
+}
+
+fn ranged(rng: &mut ChaCha8Rng) -> String {
+    let operator = ["<", "<=", "=", ">=", ">"].choose(rng).expect("not empty");
+    format!("{} {operator} {}", any_name(rng), rng.gen_range(1..4))
+}
+
+fn name(index: usize) -> String {
+    // so that the order of names is not that of numbers
+    format!("{}{index}", ["kilo", "alfa", "zulu", "mike"][index % 4])
+}
+
+fn any_name(rng: &mut ChaCha8Rng) -> String {
+    name(rng.gen_range(0..NAMES))
+}
+
+fn capability(rng: &mut ChaCha8Rng) -> String {
+    format!("cap{}", rng.gen_range(0..CAPABILITIES))
+}
