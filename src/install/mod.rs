@@ -149,7 +149,7 @@ pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress)
             rootfs,
             runner,
             progress,
-            staging: Staging::begin(scope, tx, &all, &installs),
+            staging: Staging::begin(scope, tx, &all, installs.clone()),
             present: all.iter().map(|package| matches!(package.origin, Origin::Rpmdb(_))).collect(),
             packages: &all,
             installs,
@@ -159,7 +159,7 @@ pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress)
             trans_postun: BTreeSet::new(),
             report: Report::default(),
         };
-        run.to_its_end()
+        run.complete()
     })
 }
 
@@ -284,7 +284,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_its_end(mut self) -> Result<Report> {
+    fn complete(mut self) -> Result<Report> {
         let sizes =
             self.installs.iter().map(|&p| self.packages[p].header.size()).collect::<Result<Vec<_>>>()?;
         // sizes are what headers claim

@@ -29,13 +29,13 @@ impl<'a> Staging<'a> {
         scope: &'scope Scope<'scope, '_>,
         tx: &'a Transaction<'a>,
         packages: &'scope [Package],
-        installs: &[usize],
+        installs: Vec<usize>,
     ) -> Self
     where
         'a: 'scope,
     {
         let (done, unpacked) = channel();
-        let waiting = Arc::new(Mutex::new(installs.to_vec().into_iter()));
+        let waiting = Arc::new(Mutex::new(installs.into_iter()));
         for _ in 0..available_parallelism().map_or(1, usize::from) {
             let (done, waiting) = (done.clone(), waiting.clone());
             scope.spawn(move || {

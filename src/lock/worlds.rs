@@ -223,7 +223,7 @@ pub fn valid(offer: &Offer, wanted: &[usize]) -> Vec<[usize; 4]> {
 
 /// The packages in the notation of [`World`].
 pub fn text(offer: &Offer) -> Vec<String> {
-    let line = |(&(name, version), needs): (&(usize, usize), &Vec<(usize, Option<usize>)>)| {
+    let line = |(&(name, version), needs): (_, &Vec<_>)| {
         let need = |&(name, version): &(usize, Option<usize>)| match version {
             Some(version) => format!("{} = {version}-1", NAMES[name]),
             None => NAMES[name].to_owned(),
