@@ -55,7 +55,7 @@ pub fn is_interrupted(lockfiles: &Path, stream: &str) -> bool {
     lockfiles.join(stream).join(COMPLETE).exists()
 }
 
-/// Completes an interrupted [`write`], if there was one.
+/// Completes an interrupted [`write()`], if there was one.
 pub fn finish(lockfiles: &Path, stream: &str) -> Result<()> {
     match is_interrupted(lockfiles, stream) {
         true => {

@@ -87,7 +87,7 @@ pub fn write(packages: &[RepoPackage]) -> Result<Vec<u8>> {
     seal(KIND, &document)
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read(mut bytes: &[u8]) -> Result<Vec<RepoPackage>> {
     let part = first_part(&mut bytes, KIND)?;
     let document: Document = postcard::from_bytes(&part).context("reading packages")?;
