@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::mem::discriminant;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -12,12 +13,13 @@ use super::{Answer, Global, print, print_json};
 use crate::error::hinted;
 use crate::fetch::{Fetcher, Options};
 use crate::lock::{
-    self, Advised, Difference, LayerLock, Notice, Sources, Stale, State, Update, difference, droppable,
-    expired,
+    self, Advised, Difference, Gone, LayerLock, Listed, Notice, Sources, Stale, State, Update, difference,
+    droppable, expired,
 };
 use crate::manifest;
 use crate::package::Arch;
 use crate::plan::{Origin, Plan};
+use crate::progress::Progress;
 
 /// Solve the packages of a stream's layers and write their lockfiles
 ///
@@ -57,9 +59,13 @@ pub struct Args {
     /// Take the versions that advisories of this severity name; may be repeated
     #[arg(long, value_name = "SEVERITY", conflicts_with_all = ["update", "update_package", "repair"])]
     severity: Vec<String>,
-    /// Write nothing; exit with status 3 if a lockfile is missing or out of date, and say why
+    /// Write nothing; exit with status 3 if a lockfile is missing or out of date, or if a package of it can be had
+    /// nowhere any more, and say why
     #[arg(long)]
     check: bool,
+    /// With --check: a folder with fetched packages, besides the store
+    #[arg(long, value_name = "DIR", requires = "check")]
+    vendor: Option<PathBuf>,
 }
 
 impl Args {
@@ -92,15 +98,12 @@ struct Report<'r> {
     reason: &'r Option<Stale>,
     #[serde(flatten)]
     difference: Difference,
+    gone: Vec<Gone>,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let update = args.wanted();
     let progress = global.progress();
-    let arches = match args.arch.is_empty() {
-        true => manifest::arches(&global.manifests, &args.stream)?,
-        false => args.arch.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
-    };
     if args.check && lock::is_interrupted(&global.lockfiles, &args.stream) {
         let (lockfiles, stream) = (global.lockfiles.display(), &args.stream);
         let told = format!(
@@ -111,18 +114,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     }
     lock::finish(&global.lockfiles, &args.stream)?;
     let store = global.store()?;
-    let fetcher = Fetcher::new(&store, Options::default());
+    let fetcher = Fetcher::new(&store, Options { vendor: args.vendor.clone(), ..Options::default() });
     let sources =
         Sources { store: &store, fetcher: &fetcher, manifests: &global.manifests, progress: &*progress };
-    let mut plans: Vec<Plan> =
-        arches.into_iter().map(|arch| global.plan(&args.stream, arch)).collect::<Result<_>>()?;
-    let together = |plan: &Plan| plan.stream.same_evr.is_some() && !args.arch.is_empty();
-    if plans.iter().any(together) {
-        return Err(hinted(
-            format!("{} asks for the same builds on all architectures (`same-evr`)", args.stream),
-            "leave out --arch: they are locked together",
-        ));
-    }
+    let mut plans = plans(global, args)?;
     let solve = |plans: &[Plan]| {
         let layers = match plans.first() {
             Some(plan) => plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect(),
@@ -147,13 +142,18 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         dropped.iter().rev().try_for_each(manifest::remove_override)?;
         lock::write(&global.lockfiles, &args.stream, changed().map(|result| &result.lock))?;
     }
-    let reports: Vec<Report> = locks.iter().map(report).collect();
+    let mut reports: Vec<Report> = locks.iter().map(report).collect();
+    if args.check {
+        find_gone(&mut reports, &locks, &plans, &sources, &*progress);
+    }
     match global.json() {
         true => print_json(&reports)?,
         false => print(&reports.iter().map(|report| text(report, args.check)).collect::<String>())?,
     }
     let is_expired = notices.iter().any(|notice| notice.state == State::Expired);
-    Ok(if args.check && (is_expired || changed().next().is_some()) { Answer::No } else { Answer::Done })
+    let lost = reports.iter().flat_map(|report| &report.gone).any(|gone| gone.at.is_none());
+    let is_no = is_expired || lost || changed().next().is_some();
+    Ok(if args.check && is_no { Answer::No } else { Answer::Done })
 }
 
 /// What locking came to.
@@ -215,6 +215,39 @@ fn today() -> Result<String> {
     Ok(now.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string())
 }
 
+/// The plans of the architectures asked for.
+fn plans(global: &Global, args: &Args) -> Result<Vec<Plan>> {
+    let arches = match args.arch.is_empty() {
+        true => manifest::arches(&global.manifests, &args.stream)?,
+        false => args.arch.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+    };
+    let plans: Vec<Plan> =
+        arches.into_iter().map(|arch| global.plan(&args.stream, arch)).collect::<Result<_>>()?;
+    if !args.arch.is_empty() && plans.iter().any(|plan| plan.stream.same_evr.is_some()) {
+        return Err(hinted(
+            format!("{} asks for the same builds on all architectures (`same-evr`)", args.stream),
+            "leave out --arch: they are locked together",
+        ));
+    }
+    Ok(plans)
+}
+
+/// Looks for what has left the repositories.
+fn find_gone(
+    reports: &mut [Report],
+    locks: &[LayerLock],
+    plans: &[Plan],
+    sources: &Sources,
+    progress: &dyn Progress,
+) {
+    for plan in plans {
+        let mut listed = Listed::new(plan, sources, progress);
+        for (report, result) in reports.iter_mut().zip(locks).filter(|(r, _)| r.arch == plan.stream.arch) {
+            report.gone = result.previous.as_ref().map(|lock| listed.gone(lock)).unwrap_or_default();
+        }
+    }
+}
+
 fn report(result: &LayerLock) -> Report<'_> {
     Report {
         stream: &result.lock.stream,
@@ -224,6 +257,7 @@ fn report(result: &LayerLock) -> Report<'_> {
         kept: result.previous.as_ref() == Some(&result.lock),
         reason: &result.solved,
         difference: difference(result.previous.as_ref(), &result.lock),
+        gone: Vec::new(),
     }
 }
 
@@ -244,6 +278,15 @@ fn text(report: &Report, check: bool) -> String {
         text.extend(added.iter().map(|nevra| format!("  + {nevra}\n")));
         text.extend(changed.iter().map(|c| format!("  ~ {}.{} {} -> {}\n", c.name, c.arch, c.from, c.to)));
         text.extend(removed.iter().map(|nevra| format!("  - {nevra}\n")));
+    }
+    for Gone { package, repo, at } in &report.gone {
+        text += &match at {
+            Some(place) => format!("  ! {package} has left {repo}; it is still in {place}\n"),
+            None => format!(
+                "  ! {package} has left {repo} and is nowhere else: `strata lock --repair {}`\n",
+                package.name
+            ),
+        };
     }
     text
 }

@@ -7,7 +7,8 @@ use super::{Answer, Global, print, print_json};
 use crate::error::hinted;
 use crate::lock::{self, LockedPackage, Lockfile};
 use crate::package::{Arch, Nevra};
-use crate::plan::Plan;
+use crate::plan::{Layer, Origin, Packages, Plan, Sourced};
+use crate::resolve::names;
 
 /// Show the chain of requirements that brings a package into a layer
 #[derive(clap::Args)]
@@ -29,6 +30,7 @@ struct Link<'l> {
     layer: &'l str,
     package: Nevra,
     why: &'l str,
+    origin: Option<&'l Origin>,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
@@ -43,10 +45,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
             format!("`strata compile {} {}` shows what is asked for", args.stream, args.layer),
         ));
     };
-    let links = chain(lock, package);
+    let links = chain(&plan, lock, package);
     match global.json() {
         true => print_json(&links)?,
-        false => print(&text(&plan, &links))?,
+        false => print(&text(&links))?,
     }
     Ok(Answer::Done)
 }
@@ -56,30 +58,43 @@ fn named<'l>(lock: &'l Lockfile, name: &str) -> Option<&'l LockedPackage> {
 }
 
 /// The package and those that want it, in the words of the lock: `required by NAME`, `recommended by NAME`.
-fn chain<'l>(lock: &'l Lockfile, package: &'l LockedPackage) -> Vec<Link<'l>> {
+fn chain<'l>(plan: &'l Plan, lock: &'l Lockfile, package: &'l LockedPackage) -> Vec<Link<'l>> {
     let mut links: Vec<Link> = Vec::new();
     let mut next = Some(package);
     while let Some(package) = next {
-        links.push(Link { layer: &lock.layer, package: package.nevra(), why: &package.why });
-        next = package.why.split_once(" by ").and_then(|(_, name)| named(lock, name));
+        let (nevra, why) = (package.nevra(), package.why.as_str());
+        let origin = plan.layer(&lock.layer).and_then(|layer| origin(layer, &nevra, why));
+        links.push(Link { layer: &lock.layer, package: nevra, why, origin });
+        next = why.split_once(" by ").and_then(|(_, name)| named(lock, name)).filter(|_| origin.is_none());
         // only a lock edited by hand goes round in circles
         next = next.filter(|next| links.iter().all(|link| link.package != next.nevra()));
     }
     links
 }
 
-fn text(plan: &Plan, links: &[Link]) -> String {
-    let mut text = String::new();
-    for (depth, Link { layer, package, why }) in links.iter().enumerate() {
-        let indent = if depth == 0 { String::new() } else { format!("{}└─ ", "   ".repeat(depth - 1)) };
-        text += &format!("{indent}{package} ({layer}): {why}{}\n", origin(plan, layer, package, why));
+/// The line that asked for a package, if it did so by name or glob: entries may also name what packages provide.
+fn origin<'l>(layer: &'l Layer, package: &Nevra, why: &str) -> Option<&'l Origin> {
+    let Packages { install, remove, overrides, .. } = &layer.packages;
+    let entry = |entries: &'l [Sourced<String>]| {
+        let exact = entries.iter().find(|entry| entry.value == package.name);
+        exact.or_else(|| entries.iter().find(|entry| names(&entry.value, package))).map(|entry| &entry.origin)
+    };
+    match why {
+        "requested" => entry(install),
+        "removed by the manifest" => entry(remove),
+        _ if why.starts_with("override: ") => {
+            overrides.iter().find(|entry| entry.value.package == package.name).map(|entry| &entry.origin)
+        }
+        _ => None,
     }
-    text
 }
 
-/// The line that requested a package, if it did so by name.
-fn origin(plan: &Plan, layer: &str, package: &Nevra, why: &str) -> String {
-    let entries = plan.layer(layer).map(|layer| layer.packages.install.as_slice()).unwrap_or_default();
-    let entry = entries.iter().find(|entry| why == "requested" && entry.value == package.name);
-    entry.map(|entry| format!(" at {}", entry.origin)).unwrap_or_default()
+fn text(links: &[Link]) -> String {
+    let mut text = String::new();
+    for (depth, Link { layer, package, why, origin }) in links.iter().enumerate() {
+        let indent = if depth == 0 { String::new() } else { format!("{}└─ ", "   ".repeat(depth - 1)) };
+        let origin = origin.map(|origin| format!(" at {origin}")).unwrap_or_default();
+        text += &format!("{indent}{package} ({layer}): {why}{origin}\n");
+    }
+    text
 }

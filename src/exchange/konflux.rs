@@ -427,6 +427,7 @@ impl Bases {
         let file = location.rsplit('/').next().unwrap_or_default();
         let (name, evr, package_arch) = identity(file)?;
         Ok(LockedPackage {
+            also: Vec::new(),
             name: entry.name.clone().unwrap_or(name),
             evr: entry.evr.as_deref().map_or(Ok(evr), str::parse)?,
             arch: package_arch,

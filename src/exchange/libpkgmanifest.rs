@@ -247,6 +247,7 @@ impl Package {
     fn locked(&self, arch: &str) -> Result<LockedPackage> {
         let source = Some(&self.srpm).filter(|srpm| !srpm.is_empty());
         Ok(LockedPackage {
+            also: Vec::new(),
             name: self.name.clone(),
             evr: self.evr.parse()?,
             arch: arch.to_owned(),

@@ -202,7 +202,7 @@ pub fn import(lock: (&str, &Path), overrides: &[(String, &Path)], arch: Option<A
     for (id, Published { generated }) in lock.metadata.into_iter().flat_map(|metadata| metadata.rpmmd_repos) {
         let revision = u64::try_from(generated.as_second())
             .with_context(|| format!("{}: repository {id} is dated {generated}", path.display()))?;
-        locked.repos.push(LockedRepo { id, revision, repomd: None });
+        locked.repos.push(LockedRepo { id, revision, repomd: None, url: None });
     }
     foreign.locks.insert(arch, locked);
     if lock.source_packages.is_some() {
@@ -232,6 +232,7 @@ impl Entry {
         let sha256 = self.digest.as_deref().map(|digest| konflux::sha256(Some(digest))).transpose()?;
         let source = self.metadata.as_ref().and_then(|about| about.sourcerpm.clone());
         Ok(LockedPackage {
+            also: Vec::new(),
             name: name.to_owned(),
             evr,
             arch: arch.to_owned(),

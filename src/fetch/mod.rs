@@ -21,11 +21,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use reqwest::Url;
 use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
-use crate::lock::{Action, LockedPackage, Lockfile};
+use crate::lock::{Action, Elsewhere, LockedPackage, Lockfile};
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Unit};
 use crate::repo::comps::Comps;
@@ -67,12 +68,14 @@ impl Default for Options {
 }
 
 /// A locked package, and where it is to come from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     /// The package, which is not a removal.
     pub package: &'a LockedPackage,
     /// Where its location is relative to.
     pub place: Place<'a>,
+    /// Where else the same file may be, each with its location there, tried in this order.
+    pub further: Vec<(plan::Repo, String)>,
 }
 
 /// Where a package's location is relative to.
@@ -106,7 +109,42 @@ pub fn wanted<'a>(plan: &'a Plan, manifests: &'a Path, lockfile: &'a Lockfile) -
         })
     };
     let installed = lockfile.packages.iter().filter(|package| package.action != Action::Remove);
-    installed.map(|package| Ok(Wanted { package, place: place(package)? })).collect()
+    let wanted = |package| {
+        let place = place(package)?;
+        let further = match place {
+            Place::Repo(repo) => further(plan, lockfile, package, repo),
+            Place::Manifests(_) => Vec::new(),
+        };
+        Ok(Wanted { package, place, further })
+    };
+    installed.map(wanted).collect()
+}
+
+/// The other repositories and URLs that a lock names for a package, and the place where its repository was.
+fn further(
+    plan: &Plan,
+    lockfile: &Lockfile,
+    package: &LockedPackage,
+    repo: &plan::Repo,
+) -> Vec<(plan::Repo, String)> {
+    let named = package.also.iter().filter_map(|place| match place {
+        Elsewhere::Repo(id, location) => Some((plan.stream.repos.get(id)?.clone(), location.clone())),
+        Elsewhere::Url(base, file) => Some((moved(repo, base), file.clone())),
+    });
+    let then = lockfile.repos.iter().filter(|locked| locked.id == package.repo);
+    let urls = then.filter_map(|locked| locked.url.as_ref()).filter(|url| !repo.baseurl.contains(url));
+    named.chain(urls.map(|url| (moved(repo, url), package.location.clone()))).collect()
+}
+
+/// The repository at another place, to which credentials are shown only if it is on the same server.
+fn moved(repo: &plan::Repo, url: &str) -> plan::Repo {
+    let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+    let there =
+        plan::Repo { baseurl: vec![url.to_owned()], mirrorlist: None, metalink: None, ..repo.clone() };
+    if repo.baseurl.iter().any(|base| origin(base) == origin(url)) {
+        return there;
+    }
+    plan::Repo { sslclientcert: None, sslclientkey: None, auth: None, headers: BTreeMap::new(), ..there }
 }
 
 /// Brings files into a store.
@@ -405,8 +443,39 @@ impl Fetcher {
         match wanted.place {
             Place::Manifests(dir) => local(&dir.join(location)),
             Place::Repo(_) if self.options.offline => Err(self.not_at_hand()),
-            Place::Repo(repo) => self.source(repo).get(&location, receive),
+            Place::Repo(repo) => {
+                let mut result = self.source(repo).get(&location, receive);
+                for (repo, location) in &wanted.further {
+                    if let Err(error) = &result {
+                        tracing::debug!(repo = repo.id, location, error = format!("{error:#}"), "elsewhere");
+                        result = self.source(repo).get(location, receive).or(result);
+                    }
+                }
+                result
+            }
         }
+    }
+
+    /// Where a package can be had, in words: `the store`, `the vendor folder`, `repository ose`, `https://...`.
+    /// What it has there is not looked at.
+    pub fn whereabouts(&self, wanted: &Wanted<'_>) -> Option<String> {
+        let package = wanted.package;
+        if package.sha256.is_some_and(|digest| self.store.rpm(&digest).exists()) {
+            return Some("the store".to_owned());
+        }
+        if self.vendor.as_ref().is_some_and(|vendor| vendor.find(package).is_ok_and(|file| file.is_some())) {
+            return Some("the vendor folder".to_owned());
+        }
+        let own = match wanted.place {
+            Place::Repo(repo) => Some((repo.clone(), package.location.clone())),
+            Place::Manifests(_) => None,
+        };
+        let mut places = own.iter().chain(&wanted.further).filter(|_| !self.options.offline);
+        let place = places.find(|(repo, location)| self.source(repo).get(location, |_| Ok(())).is_ok());
+        place.map(|(repo, _)| match &repo.baseurl[..] {
+            [url] => url.clone(),
+            _ => format!("repository {}", repo.id),
+        })
     }
 
     fn not_at_hand(&self) -> anyhow::Error {

@@ -107,6 +107,7 @@ mod tests {
             location: String::new(),
             sha256: Some(Digest::of(evr)),
             size: 0,
+            also: vec![],
             source: String::new(),
             why: String::new(),
             action,

@@ -91,6 +91,9 @@ pub struct LockedRepo {
     /// Digest of repomd.xml; unknown to a lock that was imported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repomd: Option<Digest>,
+    /// Where it was, if on the network: packages may still be there when the stream names another place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// One package of a layer.
@@ -116,6 +119,9 @@ pub struct LockedPackage {
     /// Size of the .rpm file in bytes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub size: u64,
+    /// Where the same file is besides, each `REPO:LOCATION` or a URL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Elsewhere>,
     /// Source package file name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
@@ -127,6 +133,41 @@ pub struct LockedPackage {
     /// EVR of the parent's package that an upgrade replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Evr>,
+}
+
+/// A further place of a package's file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Elsewhere {
+    /// Another repository's id, and the path below its base URL.
+    Repo(String, String),
+    /// The URL of the directory, and the name of the file there.
+    Url(String, String),
+}
+
+impl From<Elsewhere> for String {
+    fn from(place: Elsewhere) -> Self {
+        match place {
+            Elsewhere::Repo(id, location) => format!("{id}:{location}"),
+            Elsewhere::Url(base, file) => format!("{base}/{file}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Elsewhere {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let expected = || format!("`{text}` is no place of a package: expected REPO:LOCATION or a URL");
+        let is_url = ["http://", "https://", "file://"].iter().any(|scheme| text.starts_with(scheme));
+        let (before, after) =
+            if is_url { text.rsplit_once('/') } else { text.split_once(':') }.ok_or_else(expected)?;
+        let location = repo::location(after).map_err(|error| format!("{}: {error}", expected()))?;
+        Ok(match is_url {
+            true => Self::Url(before.to_owned(), location),
+            false => Self::Repo(before.to_owned(), location),
+        })
+    }
 }
 
 /// The ids of a user that a build made.
@@ -405,6 +446,7 @@ impl LockedPackage {
             location: String::new(),
             sha256: None,
             size: 0,
+            also: Vec::new(),
             source: String::new(),
             why: String::new(),
             action: Action::Install,

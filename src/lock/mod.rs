@@ -30,6 +30,7 @@ mod least;
 mod matching;
 mod overrides;
 mod request;
+mod rot;
 mod solve;
 mod sources;
 mod stale;
@@ -40,10 +41,11 @@ pub use chain::{Installed, installed, ledger, of_image, packages_digest};
 pub use commit::{finish, is_interrupted, write};
 pub use difference::{Changed, Difference, difference};
 pub use format::{
-    Action, LockedGroup, LockedPackage, LockedRepo, LockedUser, Lockfile, path, read, required,
+    Action, Elsewhere, LockedGroup, LockedPackage, LockedRepo, LockedUser, Lockfile, path, read, required,
 };
 pub use overrides::{Notice, State, droppable, expired};
 pub use request::request_digest;
+pub use rot::{Gone, Listed};
 pub use solve::{LayerLock, Metadata, lock};
 pub use sources::Sources;
 pub use stale::{Stale, current};

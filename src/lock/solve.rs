@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use reqwest::Url;
 
 use super::format::VERSION;
 use super::matching;
@@ -11,8 +12,8 @@ use super::overrides::{Notice, caught_up};
 use super::stale::{Inputs, stale};
 use super::update::nearest;
 use super::{
-    Action, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least, of_image, read,
-    required, together,
+    Action, Elsewhere, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least,
+    of_image, read, required, together,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted, similar};
@@ -24,7 +25,7 @@ use crate::progress::Progress;
 use crate::repo::comps::Comps;
 use crate::repo::modules::Modules;
 use crate::repo::{Paths, RepoMetadata, RepoPackage};
-use crate::resolve::{self, Change, Effect, Held, Parent, Request, Source};
+use crate::resolve::{self, Change, Edit, Effect, Held, Parent, Request, Source, Unsatisfiable};
 
 /// Where metadata come from: repositories, the store, local files.
 pub trait Metadata {
@@ -44,6 +45,8 @@ pub trait Metadata {
     fn image(&self, plan: &Plan, image: &Reference) -> Result<PackageSet>;
     /// The packages of an image as its rpmdb has them.
     fn image_rpmdb(&self, plan: &Plan, image: &Reference) -> Result<Vec<RepoPackage>>;
+    /// Where a locked package can still be had, if anywhere: `the store`, `repository ose`.
+    fn whereabouts(&self, plan: &Plan, lock: &Lockfile, package: &LockedPackage) -> Option<String>;
     /// A local RPM, its location below the manifests' directory.
     fn local(&self, file: &Path) -> Result<RepoPackage>;
 }
@@ -318,12 +321,19 @@ impl<'r> Run<'r> {
             builds,
             held: &fixed,
         };
-        if resolve::solve(&Request { held: &held, ..request }).is_err() {
-            let released = least::released(&request, &held).or_else(|error| unsolved(layer, error))?;
-            held.retain(|name, _| fixed.contains_key(name) || !released.contains(name));
-        }
-        let request = Request { held: &held, ..request };
-        let solution = resolve::solve(&request).or_else(|error| unsolved(layer, error))?;
+        let first = Request { held: &held, ..request };
+        let rest;
+        let solution = match resolve::solve(&first) {
+            Ok(solution) => solution,
+            Err(_) => {
+                let unsolved = |error| self.unsolved(layer, &request, error);
+                let released = least::released(&request, &held).or_else(unsolved)?;
+                let stays = |name: &String| fixed.contains_key(name) || !released.contains(name);
+                rest = held.clone().into_iter().filter(|(name, _)| stays(name)).collect();
+                let again = Request { held: &rest, ..request };
+                resolve::solve(&again).or_else(|error| self.unsolved(layer, &again, error))?
+            }
+        };
         for entry in &solution.unused_overrides {
             let package = &entry.value.package;
             self.progress
@@ -333,6 +343,8 @@ impl<'r> Run<'r> {
             let warning = format!("{}: no repository has {package} of `{}`", entry.origin, entry.value);
             self.progress.warn(&warning);
         }
+        let mut packages: Vec<LockedPackage> = solution.changes.iter().map(locked_package).collect();
+        find_elsewhere(&mut packages, &repos);
         let lock = Lockfile {
             version: VERSION,
             stream: self.plan.stream.name.clone(),
@@ -342,8 +354,8 @@ impl<'r> Run<'r> {
             parent: inputs.parent,
             parent_lock: inputs.parent_lock,
             parent_image: inputs.parent_image,
-            repos: locked_repos(&repos),
-            packages: solution.changes.iter().map(locked_package).collect(),
+            repos: self.locked_repos(&repos),
+            packages,
             users: Vec::new(),
             groups: Vec::new(),
         };
@@ -416,6 +428,49 @@ impl<'r> Run<'r> {
             unlisted.entry(repo).or_insert_with(bare).packages.extend(packages);
         }
         Ok(unlisted.into_values().collect())
+    }
+
+    /// The failure to solve a layer, with what the user can do about it.
+    fn unsolved<T>(&self, layer: &Layer, request: &Request, error: resolve::Error) -> Result<T> {
+        let message = format!("the {} layer cannot be solved", layer.name);
+        let resolve::Error::Unsatisfiable(error) = error else { return Err(error).context(message) };
+        // architectures that must agree try much that leads nowhere
+        let ways = if request.builds.is_empty() { self.ways_out(layer, request, &error) } else { Vec::new() };
+        let advice = if ways.is_empty() { error.advice() } else { ways.join("\n") };
+        match advice.is_empty() {
+            true => Err(error).context(message),
+            false => Err(error).hint(message, advice),
+        }
+    }
+
+    /// Edits that were tried, each way a line.
+    fn ways_out(&self, layer: &Layer, request: &Request, error: &Unsatisfiable) -> Vec<String> {
+        let unused = self.plan.stream.repos.values().filter(|repo| !layer.packages.repos.contains(&repo.id));
+        // one that cannot be reached cannot be proposed
+        let read = |repo| {
+            let mut metadata = self.metadata.newest(repo)?;
+            if resolve::needs_groups(&layer.packages) {
+                self.metadata.comps(repo, &mut metadata)?;
+            }
+            anyhow::Ok(metadata)
+        };
+        let others: Vec<RepoMetadata> = unused.filter_map(|repo| read(repo).ok()).collect();
+        let ways = resolve::ways_out(request, &others.iter().collect::<Vec<_>>(), error);
+        let show = |edits: Vec<Edit>| edits.iter().map(Edit::to_string).collect::<Vec<_>>().join(", and ");
+        ways.into_iter().map(show).collect()
+    }
+
+    fn locked_repos(&self, repos: &[&RepoMetadata]) -> Vec<LockedRepo> {
+        let url = |id: &str| self.plan.stream.repos.get(id)?.baseurl.iter().find_map(|url| public_url(url));
+        let locked = |repo: &&RepoMetadata| LockedRepo {
+            id: repo.id.clone(),
+            revision: repo.revision,
+            repomd: Some(repo.repomd),
+            url: url(&repo.id),
+        };
+        let mut repos: Vec<LockedRepo> = repos.iter().map(locked).collect();
+        repos.sort_by(|a, b| a.id.cmp(&b.id));
+        repos
     }
 
     /// Loads what solving a layer needs, file lists only if a path asks for them; gives the packages of the layers
@@ -580,27 +635,32 @@ fn by_digest<'m>(
     packages.filter_map(|package| Some((package.sha256?, package)))
 }
 
-/// The failure to solve a layer, with what the user can do about it.
-fn unsolved<T>(layer: &Layer, error: resolve::Error) -> Result<T> {
-    let message = format!("the {} layer cannot be solved", layer.name);
-    match error {
-        resolve::Error::Unsatisfiable(error) => match error.advice() {
-            advice if advice.is_empty() => Err(error).context(message),
-            advice => Err(error).hint(message, advice),
-        },
-        error => Err(error).context(message),
-    }
+/// A URL on the network as anybody may read it: without a user's name and password, or parameters. Paths of this
+/// machine are of no use to others.
+fn public_url(url: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    url.set_query(None);
+    url.set_fragment(None);
+    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    Some(url.as_str().trim_end_matches('/').to_owned())
 }
 
-fn locked_repos(repos: &[&RepoMetadata]) -> Vec<LockedRepo> {
-    let locked = |repo: &&RepoMetadata| LockedRepo {
-        id: repo.id.clone(),
-        revision: repo.revision,
-        repomd: Some(repo.repomd),
-    };
-    let mut repos: Vec<LockedRepo> = repos.iter().map(locked).collect();
-    repos.sort_by(|a, b| a.id.cmp(&b.id));
-    repos
+/// Notes where the repositories have the locked files besides.
+fn find_elsewhere(locked: &mut [LockedPackage], repos: &[&RepoMetadata]) {
+    let digests = locked.iter().enumerate().filter_map(|(index, package)| Some((package.sha256?, index)));
+    let indexes: HashMap<Digest, usize> = digests.collect();
+    for repo in repos {
+        for package in &repo.packages {
+            let Some(&index) = package.sha256.as_ref().and_then(|digest| indexes.get(digest)) else {
+                continue;
+            };
+            if locked[index].repo != repo.id {
+                let place = Elsewhere::Repo(repo.id.clone(), package.location.clone());
+                locked[index].also.push(place);
+            }
+        }
+    }
+    locked.iter_mut().for_each(|package| package.also.sort_unstable());
 }
 
 fn locked_package(change: &Change) -> LockedPackage {
@@ -613,6 +673,7 @@ fn locked_package(change: &Change) -> LockedPackage {
         location: String::new(),
         sha256: None,
         size: 0,
+        also: Vec::new(),
         source: String::new(),
         why: change.why.to_string(),
         action: Action::Remove,

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{LockedPackage, Metadata};
+use super::{LockedPackage, Lockfile, Metadata};
 use crate::diff;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
-use crate::fetch::{Fetcher, Place, Wanted};
+use crate::fetch::{Fetcher, Place, Wanted, wanted};
 use crate::image::opened::{Access, Opened};
 use crate::image::reference::Reference;
 use crate::package::header::Header;
@@ -71,7 +71,7 @@ impl Metadata for Sources<'_> {
                 ));
             }
         };
-        self.fetcher.packages(&[Wanted { package, place }], &Silent).hint(
+        self.fetcher.packages(&[Wanted { package, place, further: Vec::new() }], &Silent).hint(
             format!("reading {nevra} of the layers below, which no repository lists any more"),
             format!(
                 "lock the layers below again (`strata lock {}`), or use the store they were locked with",
@@ -89,6 +89,11 @@ impl Metadata for Sources<'_> {
         let rpmdb = diff::image::rpmdb_of(&self.open(plan, image)?)?;
         let packages = Rpmdb::open_read_only(rpmdb.path())?.packages()?;
         packages.iter().map(|package| package.header.to_repo_package()).collect()
+    }
+
+    fn whereabouts(&self, plan: &Plan, lock: &Lockfile, package: &LockedPackage) -> Option<String> {
+        let wanted = wanted(plan, self.manifests, lock).ok()?;
+        self.fetcher.whereabouts(wanted.iter().find(|wanted| wanted.package == package)?)
     }
 
     fn local(&self, file: &Path) -> Result<RepoPackage> {

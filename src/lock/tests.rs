@@ -93,6 +93,10 @@ impl Metadata for Repos {
         bail!("no image {image}")
     }
 
+    fn whereabouts(&self, _: &Plan, _: &Lockfile, _: &LockedPackage) -> Option<String> {
+        None
+    }
+
     fn local(&self, file: &Path) -> Result<RepoPackage> {
         let text = fs::read_to_string(file)?;
         Ok(RepoPackage { location: "fix.rpm".into(), ..package(text.trim()) })

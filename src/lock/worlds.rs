@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{LayerLock, LockedPackage, Metadata, Update, lock, write};
+use super::{LayerLock, LockedPackage, Lockfile, Metadata, Update, lock, write};
 use crate::digest::Digest;
 use crate::image::reference::Reference;
 use crate::manifest;
@@ -133,6 +133,10 @@ impl Metadata for World {
 
     fn image_rpmdb(&self, _: &Plan, image: &Reference) -> Result<Vec<RepoPackage>> {
         bail!("no image {image}")
+    }
+
+    fn whereabouts(&self, _: &Plan, _: &Lockfile, _: &LockedPackage) -> Option<String> {
+        None
     }
 
     fn local(&self, _: &Path) -> Result<RepoPackage> {

@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Ask;
+use super::edits::{Edit, List, provides};
 use super::groups::NoGroup;
 use super::pool::{Job, PackageId, Rule};
 use super::spec::{self, Form};
 use super::universe::{Hidden, Source, Universe};
 use crate::error::similar;
-use crate::package::Nevra;
+use crate::package::{Evr, Nevra};
 use crate::plan::{Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
 use crate::repo::comps::Comps;
 
 /// More alternatives than this at one place are counted, not told.
 const MAX_BRANCHES: usize = 6;
+
+/// So many other versions of a package are proposed.
+const MAX_VERSIONS: usize = 2;
 
 /// A request that cannot be fulfilled: one tree per contradiction.
 ///
@@ -34,6 +38,10 @@ pub struct Unsatisfiable {
 pub struct Problem {
     trees: Vec<Tree>,
     advice: Vec<String>,
+    /// What could help; nobody has tried.
+    edits: Vec<Edit>,
+    /// Names that nothing in sight provides.
+    missing: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -48,7 +56,22 @@ impl Unsatisfiable {
         Self { problems }
     }
 
-    /// What the user can do, one line per idea; empty if there is none.
+    /// How many contradictions there are.
+    pub(super) fn problems(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Edits that could help.
+    pub(super) fn edits(&self) -> impl Iterator<Item = &Edit> {
+        self.problems.iter().flat_map(|problem| &problem.edits)
+    }
+
+    /// Names that are missing.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
+        self.problems.iter().flat_map(|problem| &problem.missing).map(String::as_str)
+    }
+
+    /// What the user could do, one line per idea, untried; empty if there is none.
     pub fn advice(&self) -> String {
         let mut lines: Vec<&str> = Vec::new();
         for line in self.problems.iter().flat_map(|problem| &problem.advice) {
@@ -89,10 +112,11 @@ impl Tree {
 }
 
 /// An entry that dnf's rules cannot read.
-pub fn bad_entry(entry: &Sourced<String>, reason: &str) -> Problem {
+pub fn bad_entry(list: List, entry: &Sourced<String>, reason: &str) -> Problem {
     Problem {
         trees: vec![Tree::leaf(format!("{} has `{}`: {reason}", entry.origin, entry.value))],
-        advice: vec![],
+        edits: vec![Edit::Drop(list, entry.clone())],
+        ..Problem::default()
     }
 }
 
@@ -102,34 +126,49 @@ pub fn no_such_package(universe: &Universe, entry: &Sourced<String>) -> Problem 
     let forms = Form::all(&entry.value).unwrap_or_default();
     let wanted = spec::capability(&entry.value).map(|capability| capability.name).unwrap_or_default();
     let meant = |nevra: &Nevra| nevra.name == wanted || forms.iter().any(|form| form.matches(nevra));
-    let branches = hidden_notes(universe, meant);
+    let mut branches = hidden_notes(universe, meant);
+    let mut edits = reveal(universe, |package| meant(&package.nevra));
     let mut advice = Vec::new();
-    let versions = versions(universe, &wanted);
-    if branches.is_empty() {
-        let bare = forms.iter().rev().find_map(Form::plain_name).unwrap_or(&wanted);
-        match (versions.is_empty(), similar_name(universe, bare)) {
-            (false, _) => advice.push(format!("there is {}", versions.join(", "))),
-            (true, Some(name)) if name == bare => {
-                advice.push(format!("there is {}", self::versions(universe, name).join(", ")));
+    let bare = forms.iter().rev().find_map(Form::plain_name).unwrap_or(&wanted);
+    let other = [&wanted, bare].into_iter().find(|name| !versions(universe, name).is_empty());
+    if let Some(name) = other.or_else(|| similar_name(universe, bare)).filter(|_| branches.is_empty()) {
+        match other {
+            Some(name) => {
+                branches.push(Tree::leaf(format!("there is {}", versions(universe, name).join(", "))))
             }
-            (true, Some(name)) => advice.push(format!("did you mean `{name}`?")),
-            (true, None) => {}
+            None => advice.push(format!("did you mean `{name}`?")),
         }
+        edits.push(Edit::Write(List::Install, entry.clone(), name.to_owned()));
     }
-    Problem { trees: vec![Tree { text, branches }], advice }
+    edits.push(Edit::Drop(List::Install, entry.clone()));
+    Problem { trees: vec![Tree { text, branches }], advice, edits, missing: vec![wanted] }
 }
 
 /// An `install` entry that names no group, or none of its packages.
 pub fn no_such_group(entry: &Sourced<String>, comps: &[&Comps], error: &NoGroup) -> Problem {
     let text = format!("{} installs `{}`, but {error}", entry.origin, entry.value);
     let ids = comps.iter().flat_map(|comps| comps.ids());
-    let advice = similar(entry.value.trim_start_matches('@'), ids).map(|id| format!("did you mean `@{id}`?"));
-    Problem { trees: vec![Tree::leaf(text)], advice: advice.into_iter().collect() }
+    let near = similar(entry.value.trim_start_matches('@'), ids);
+    let advice = near.map(|id| format!("did you mean `@{id}`?"));
+    let write = near.map(|id| Edit::Write(List::Install, entry.clone(), format!("@{id}")));
+    let missing = match error {
+        NoGroup::Unknown(id) => vec![format!("@{id}")],
+        NoGroup::BadKind(_) => vec![],
+    };
+    Problem {
+        trees: vec![Tree::leaf(text)],
+        advice: advice.into_iter().collect(),
+        edits: write.into_iter().chain([Edit::Drop(List::Install, entry.clone())]).collect(),
+        missing,
+    }
 }
 
 /// An entry that enables a stream there is not, or leaves open which one.
-pub fn no_such_stream(entry: &Sourced<String>, streams: &BTreeSet<&str>) -> Problem {
-    let module = entry.value.trim_start_matches('@').split([':', '/']).next().unwrap_or_default();
+pub fn no_such_stream((list, entry): (List, &Sourced<String>), streams: &BTreeSet<&str>) -> Problem {
+    let text = entry.value.trim_start_matches('@');
+    let at = &entry.value[..entry.value.len() - text.len()];
+    let module = text.split([':', '/']).next().unwrap_or_default();
+    let profile = text.find('/').map_or("", |start| &text[start..]);
     let (what, advice) = match streams.is_empty() {
         true => ("no repository has such a stream".to_owned(), None),
         false => {
@@ -139,34 +178,52 @@ pub fn no_such_stream(entry: &Sourced<String>, streams: &BTreeSet<&str>) -> Prob
         }
     };
     let text = format!("{} enables module `{}`, but {what}", entry.origin, entry.value);
-    Problem { trees: vec![Tree::leaf(text)], advice: advice.into_iter().collect() }
+    let write = |stream: &&str| Edit::Write(list, entry.clone(), format!("{at}{module}:{stream}{profile}"));
+    Problem {
+        trees: vec![Tree::leaf(text)],
+        advice: advice.into_iter().collect(),
+        edits: streams.iter().map(write).chain([Edit::Drop(list, entry.clone())]).collect(),
+        missing: vec![format!("@{module}")],
+    }
 }
 
 /// Two entries that enable different streams of one module.
-pub fn two_streams(entry: &Sourced<String>, other: &Sourced<String>) -> Problem {
+pub fn two_streams(one: (List, &Sourced<String>), two: (List, &Sourced<String>)) -> Problem {
+    let ((_, entry), (_, other)) = (one, two);
     let text = format!(
         "{} enables module `{}`, and {} enables `{}`: one stream of a module excludes the others",
         other.origin, other.value, entry.origin, entry.value
     );
-    Problem { trees: vec![Tree::leaf(text)], advice: vec!["keep one of the entries".to_owned()] }
+    Problem {
+        trees: vec![Tree::leaf(text)],
+        advice: vec!["keep one of the entries".to_owned()],
+        edits: [one, two].map(|(list, entry)| Edit::Drop(list, entry.clone())).into(),
+        missing: vec![],
+    }
 }
 
 /// Enabled streams that need or exclude streams of other modules.
-pub fn streams_exclude_each_other(entries: &[&Sourced<String>]) -> Problem {
-    let enabled =
-        |entry: &&Sourced<String>| Tree::leaf(format!("{} enables `{}`", entry.origin, entry.value));
+pub fn streams_exclude_each_other(entries: &[(List, &Sourced<String>)]) -> Problem {
+    let enabled = |(_, entry): &(List, &Sourced<String>)| {
+        Tree::leaf(format!("{} enables `{}`", entry.origin, entry.value))
+    };
     let text = "the streams of modules that are enabled cannot be active together".to_owned();
     let branches = entries.iter().map(enabled).collect();
-    Problem { trees: vec![Tree { text, branches }], advice: vec![] }
+    let edits = entries.iter().map(|(list, entry)| Edit::Drop(*list, (*entry).clone())).collect();
+    Problem { trees: vec![Tree { text, branches }], edits, ..Problem::default() }
 }
 
 /// A `remove` entry that names nothing.
 pub fn nothing_to_remove(universe: &Universe, entry: &Sourced<String>) -> Problem {
     let text = format!("{} removes `{}`, but no layer below has it", entry.origin, entry.value);
-    let names = universe.all_parents().map(|id| universe.name(id));
-    let advice = similar(&entry.value, names).map(|name| format!("did you mean `{name}`?"));
-    let advice = advice.unwrap_or_else(|| "to keep a package of this layer out, use `exclude`".to_owned());
-    Problem { trees: vec![Tree::leaf(text)], advice: vec![advice] }
+    let near = similar(&entry.value, universe.all_parents().map(|id| universe.name(id)));
+    let advice = match near {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "to keep a package of this layer out, use `exclude`".to_owned(),
+    };
+    let near = near.map(|name| Edit::Write(List::Remove, entry.clone(), name.to_owned()));
+    let edits = near.into_iter().chain([Edit::Drop(List::Remove, entry.clone())]).collect();
+    Problem { trees: vec![Tree::leaf(text)], advice: vec![advice], edits, missing: vec![] }
 }
 
 /// An override of which no candidate is visible.
@@ -183,18 +240,42 @@ pub fn no_such_override(universe: &Universe, entry: &Sourced<Override>) -> Probl
         true => near().map(|near| format!("did you mean `{near}`?")).into_iter().collect(),
         false => vec!["name a version that is there, or a local file".to_owned()],
     };
-    Problem { trees: vec![Tree { text, branches }], advice }
+    let others = other_versions(universe, entry);
+    let edits = others.into_iter().chain([Edit::Unoverride(entry.clone())]).collect();
+    Problem { trees: vec![Tree { text, branches }], advice, edits, missing: vec![name.clone()] }
+}
+
+/// An override with each of the versions it hides, newest first.
+fn other_versions(universe: &Universe, entry: &Sourced<Override>) -> Vec<Edit> {
+    let hides = |hidden: &Hidden| matches!(hidden, Hidden::Overridden(other) if *other == entry);
+    let hidden = universe.hidden.iter().filter(|(.., hidden)| hides(hidden));
+    let versions: BTreeSet<&Evr> = hidden.map(|(package, ..)| &package.nevra.evr).collect();
+    let newest = versions.into_iter().rev().take(MAX_VERSIONS);
+    newest.map(|evr| Edit::Reversion(entry.clone(), evr.clone())).collect()
+}
+
+/// Edits that bring hidden packages to light.
+fn reveal(universe: &Universe, meant: impl Fn(&RepoPackage) -> bool) -> Vec<Edit> {
+    let hidden = universe.hidden.iter().filter(|(package, ..)| meant(package));
+    let edit = |hidden: &Hidden| match hidden {
+        Hidden::Excluded(entry) => Some(Edit::Drop(List::Exclude, (*entry).clone())),
+        Hidden::Removed(entry) => Some(Edit::Drop(List::Remove, (*entry).clone())),
+        Hidden::Overridden(entry) => Some(Edit::Unoverride((*entry).clone())),
+        Hidden::Arch | Hidden::OtherBuild(_) | Hidden::Held(_) | Hidden::Module => None,
+    };
+    hidden.filter_map(|(.., hidden)| edit(hidden)).collect()
 }
 
 /// The contradictions libsolv found.
 pub fn explain(universe: &Universe, asks: &[Ask], jobs: &[Job], problems: &[Vec<Rule>]) -> Unsatisfiable {
     let problems = problems.iter().map(|rules| {
-        let mut story = Story { universe, asks, jobs, rules, told: BTreeSet::new(), advice: Vec::new() };
+        let mut story =
+            Story { universe, asks, jobs, rules, told: BTreeSet::new(), problem: Problem::default() };
         let mut trees = story.trees();
         if trees.is_empty() {
             trees.push(Tree::leaf("the packages asked for cannot all be installed".to_owned()));
         }
-        Problem { trees, advice: story.advice }
+        Problem { trees, ..story.problem }
     });
     Unsatisfiable::new(problems.collect())
 }
@@ -207,7 +288,8 @@ struct Story<'s, 'a> {
     rules: &'s [Rule],
     /// Indexes of rules: each is told once.
     told: BTreeSet<usize>,
-    advice: Vec<String>,
+    /// All but its trees.
+    problem: Problem,
 }
 
 impl Story<'_, '_> {
@@ -216,6 +298,9 @@ impl Story<'_, '_> {
         let mut staying = Vec::new();
         let mut jobs = BTreeSet::new();
         for rule in self.rules {
+            if let Rule::Job(job) = *rule {
+                self.propose(job);
+            }
             match *rule {
                 Rule::Job(job) if !jobs.insert(job) => {}
                 Rule::Job(job) => match self.asked(job) {
@@ -233,9 +318,36 @@ impl Story<'_, '_> {
             }
         }
         for id in staying {
-            trees.extend(self.packages(&[id]));
+            let branches = self.packages(&[id]);
+            if !branches.is_empty() && self.universe.is_parent(id) {
+                self.problem.edits.push(Edit::Remove(self.universe.name(id).to_owned()));
+            }
+            trees.extend(branches);
         }
         trees
+    }
+
+    /// Edits of what a job asks for.
+    fn propose(&mut self, job: usize) {
+        let edits = &mut self.problem.edits;
+        match self.asks[job] {
+            Ask::Install(entry) => {
+                let packages = self.jobs[job].packages.iter().map(|&id| &self.universe.package(id).nevra);
+                let versions: BTreeSet<&Evr> =
+                    packages.filter(|nevra| nevra.name == entry.value).map(|nevra| &nevra.evr).collect();
+                for evr in versions.into_iter().rev().skip(1).take(MAX_VERSIONS) {
+                    let text = format!("{}-{evr}", entry.value);
+                    edits.push(Edit::Write(List::Install, entry.clone(), text));
+                }
+                edits.push(Edit::Drop(List::Install, entry.clone()));
+            }
+            Ask::Override(entry) => {
+                edits.extend(other_versions(self.universe, entry));
+                edits.push(Edit::Unoverride(entry.clone()));
+            }
+            Ask::Remove(entry) => edits.push(Edit::Drop(List::Remove, entry.clone())),
+            Ask::Update(_) | Ask::Stay | Ask::Setting => {}
+        }
     }
 
     /// What an entry of the manifest asks for; nothing for the rule that the layers below stay.
@@ -296,10 +408,12 @@ impl Story<'_, '_> {
         }
     }
 
-    fn nothing_provides(&self, id: PackageId, dependency: &str) -> Tree {
+    fn nothing_provides(&mut self, id: PackageId, dependency: &str) -> Tree {
         let text = format!("{} requires {dependency}, which nothing provides", self.named(id));
         let name =
             spec::capability(dependency).map_or_else(|| dependency.to_owned(), |capability| capability.name);
+        self.problem.edits.extend(reveal(self.universe, |package| provides(package, &name)));
+        self.problem.missing.push(name.clone());
         let mut branches = hidden_providers(self.universe, &name);
         let others = versions(self.universe, &name);
         branches.extend(others.into_iter().map(|nevra| Tree::leaf(format!("{nevra} does not fit"))));
@@ -311,20 +425,22 @@ impl Story<'_, '_> {
         Some(Tree::leaf(match (self.universe.source(id), self.universe.source(other)) {
             (Source::Layer(_), _) => return None,
             (_, Source::Layer(layer)) => {
-                self.advice.push(format!(
+                self.problem.advice.push(format!(
                     "add an [[override]] for `{}` to change it in this layer, or update the {layer} layer first",
                     nevra.name
                 ));
-                format!("{nevra} would replace {}, which the {layer} layer has", other_nevra.evr)
+                self.problem.edits.push(Edit::Override(nevra.name.clone(), nevra.evr.clone()));
+                format!("{} would replace {}, which the {layer} layer has", self.named(id), other_nevra.evr)
             }
-            _ => format!("{nevra} and {other_nevra} cannot be installed together"),
+            _ => format!("{} and {} cannot be installed together", self.named(id), self.named(other)),
         }))
     }
 
     fn advise_removal(&mut self, id: PackageId) {
         if self.universe.is_parent(id) {
             let name = self.universe.name(id);
-            self.advice.push(format!("add `{name}` to `remove` if this layer is to go without it"));
+            self.problem.edits.push(Edit::Remove(name.to_owned()));
+            self.problem.advice.push(format!("add `{name}` to `remove` if this layer is to go without it"));
         }
     }
 
@@ -333,6 +449,7 @@ impl Story<'_, '_> {
         match self.universe.source(id) {
             Source::Layer(layer) => format!("{nevra} of the {layer} layer"),
             Source::File(path) => format!("{nevra} ({})", path.display()),
+            Source::Repo(id) if self.universe.repos > 1 => format!("{nevra} ({id})"),
             Source::Repo(_) => nevra.to_string(),
         }
     }
@@ -354,12 +471,7 @@ fn hidden_notes(universe: &Universe, meant: impl Fn(&Nevra) -> bool) -> Vec<Tree
 
 /// The same for hidden packages that provide a capability or own a path.
 fn hidden_providers(universe: &Universe, name: &str) -> Vec<Tree> {
-    let provides = |package: &RepoPackage| {
-        package.nevra.name == name
-            || package.provides.iter().any(|d| d.name == name)
-            || name.starts_with('/') && package.files.iter().any(|file| file == name)
-    };
-    notes(universe, provides)
+    notes(universe, |package| provides(package, name))
 }
 
 /// What hides the packages that are meant. Repositories may list all architectures: others than the layer's

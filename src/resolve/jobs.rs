@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::edits::List;
 use super::explain::{self, Problem, Unsatisfiable};
 use super::modules::{Modularity, Profile};
 use super::pool::{Action, Job, PackageId};
@@ -87,7 +88,7 @@ impl<'a> Builder<'_, 'a> {
                 self.leaving.extend(&packages);
                 self.push(Ask::Remove(entry), Action::Erase, packages);
             }
-            Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+            Err(error) => self.failed.push(explain::bad_entry(List::Remove, entry, &error.to_string())),
         }
     }
 
@@ -128,7 +129,9 @@ impl<'a> Builder<'_, 'a> {
         for entry in &self.request.packages.exclude_from_weak {
             match self.universe.available_named(&entry.value) {
                 Ok(named) => packages.extend(named),
-                Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+                Err(error) => {
+                    self.failed.push(explain::bad_entry(List::ExcludeFromWeak, entry, &error.to_string()))
+                }
             }
         }
         self.push(Ask::Setting, Action::ExcludeFromWeak, packages.into_iter().collect());
@@ -138,14 +141,14 @@ impl<'a> Builder<'_, 'a> {
         if entry.value.starts_with('@') {
             return match self.modularity.profile(&entry.value, self.request.repos) {
                 Some(Ok(profile)) => self.profile(entry, &profile),
-                Some(Err(error)) => self.failed.push(explain::bad_entry(entry, &error)),
+                Some(Err(error)) => self.failed.push(explain::bad_entry(List::Install, entry, &error)),
                 None => self.group(entry),
             };
         }
         if entry.value.starts_with('(') {
             match self.rich(&entry.value) {
                 Ok(job) => self.jobs.push((Ask::Install(entry), job)),
-                Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+                Err(error) => self.failed.push(explain::bad_entry(List::Install, entry, &error.to_string())),
             }
             return;
         }
@@ -154,7 +157,7 @@ impl<'a> Builder<'_, 'a> {
                 self.failed.push(explain::no_such_package(self.universe, entry));
             }
             Ok(groups) => groups.into_iter().for_each(|group| self.install_one_of(entry, group)),
-            Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+            Err(error) => self.failed.push(explain::bad_entry(List::Install, entry, &error.to_string())),
         }
     }
 
@@ -171,7 +174,7 @@ impl<'a> Builder<'_, 'a> {
                 (true, false) => self.install_one_of(entry, named),
                 (true, true) => {
                     let reason = format!("its profile wants {name}, which no repository has");
-                    self.failed.push(explain::bad_entry(entry, &reason));
+                    self.failed.push(explain::bad_entry(List::Install, entry, &reason));
                 }
             }
         }
@@ -196,7 +199,9 @@ impl<'a> Builder<'_, 'a> {
                 None => self.install_one_of(entry, candidates),
                 Some(condition) => match self.rich(&format!("({} if {condition})", package.name)) {
                     Ok(job) => self.jobs.push((Ask::Install(entry), job)),
-                    Err(error) => self.failed.push(explain::bad_entry(entry, &error.to_string())),
+                    Err(error) => {
+                        self.failed.push(explain::bad_entry(List::Install, entry, &error.to_string()))
+                    }
                 },
             }
         }

@@ -7,9 +7,11 @@
 //! is no solution here and the explanation says which entry would allow it.
 //!
 //! `spec` reads entries, `universe` finds the packages they name, `jobs` makes libsolv's jobs of them, `pool`
-//! talks to libsolv, `explain` says why there is no solution, `why` why a package is in one; `groups` reads
-//! entries that are comps groups, `modules` finds which streams of modules are active, `weak` says what no weak dependency may bring in.
+//! talks to libsolv, `explain` says why there is no solution, `edits` what would give one, `why` why a package is in one;
+//! `groups` reads entries that are comps groups, `modules` finds which streams of modules are active, `weak` says
+//! what no weak dependency may bring in.
 
+mod edits;
 mod explain;
 mod groups;
 mod jobs;
@@ -24,6 +26,7 @@ mod why;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+pub use edits::{Edit, List, ways_out};
 pub use explain::Unsatisfiable;
 use explain::explain;
 use jobs::Jobs;
@@ -237,6 +240,12 @@ fn changes<'a>(
 /// Whether solving needs to know the groups of repositories.
 pub fn needs_groups(packages: &plan::Packages) -> bool {
     packages.install.iter().any(|entry| entry.value.starts_with('@'))
+}
+
+/// Whether an entry names a package by its NEVRA, parts of it or a glob: as dnf reads it, but for what other packages
+/// there are.
+pub fn names(entry: &str, nevra: &Nevra) -> bool {
+    spec::by_nevra(entry, std::slice::from_ref(nevra), |nevra| nevra).is_ok_and(|found| !found.is_empty())
 }
 
 /// The paths outside `primary.xml` that solving needs to know the packages of: those some dependency or entry names

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Request;
+use super::edits::List;
 use super::explain::{self, Problem, Unsatisfiable};
 use super::pool::{Action, BadDependency, Job, PackageId, Pool};
 use crate::package::{Dependency, Evr, Nevra};
@@ -164,38 +165,41 @@ fn defaults<'a>(repos: &[&'a RepoMetadata]) -> BTreeMap<&'a str, &'a str> {
     agreed.filter_map(|(name, streams)| Some((name, streams.into_iter().next()?))).collect()
 }
 
-/// The stream of each module that the manifest enables, and the entry that does.
+/// A stream that the manifest enables, and the entry that does, with its list.
+type Enabled<'a> = (&'a str, (List, &'a Sourced<String>));
+
+/// The stream of each module that the manifest enables.
 fn enabled<'a>(
     request: &Request<'a>,
     all: &[&'a Stream],
     defaults: &BTreeMap<&str, &'a str>,
-) -> Result<BTreeMap<&'a str, (&'a str, &'a Sourced<String>)>, Unsatisfiable> {
-    let mut enabled: BTreeMap<&str, (&str, &Sourced<String>)> = BTreeMap::new();
+) -> Result<BTreeMap<&'a str, Enabled<'a>>, Unsatisfiable> {
+    let mut enabled: BTreeMap<&str, Enabled> = BTreeMap::new();
     let mut failed: Vec<Problem> = Vec::new();
     let groups = request.packages.install.iter().filter(|entry| entry.value.starts_with('@'));
-    for (source, required) in
-        request.packages.modules.iter().map(|e| (e, true)).chain(groups.map(|e| (e, false)))
-    {
+    let modules = request.packages.modules.iter().map(|entry| (List::Modules, entry));
+    for by in modules.chain(groups.map(|entry| (List::Install, entry))) {
+        let (list, source) = by;
         let entry = Entry::parse(&source.value);
         let streams: BTreeSet<&str> =
             all.iter().filter(|stream| entry.is_of(stream)).map(|stream| stream.stream.as_str()).collect();
         let chosen = match (streams.len(), enabled.get(entry.name)) {
             // an entry of a group, which is no module
-            (0, _) if !required => continue,
+            (0, _) if list == List::Install => continue,
             (0, _) => None,
             (1, _) => streams.first().copied(),
-            (_, Some((earlier, _))) => Some(*earlier),
+            (_, Some(&(earlier, _))) => Some(earlier),
             (_, None) => defaults.get(entry.name).copied().filter(|stream| streams.contains(stream)),
         };
         match (chosen, enabled.get(entry.name)) {
-            (None, _) => failed.push(explain::no_such_stream(source, &streams)),
+            (None, _) => failed.push(explain::no_such_stream(by, &streams)),
             (Some(stream), Some((other, earlier))) if stream != *other => {
-                failed.push(explain::two_streams(source, earlier));
+                failed.push(explain::two_streams(by, *earlier));
             }
             (Some(stream), _) => {
                 let name = streams.first().and_then(|_| all.iter().find(|s| s.name == entry.name));
                 if let Some(module) = name {
-                    enabled.entry(&module.name).or_insert((stream, source));
+                    enabled.entry(&module.name).or_insert((stream, by));
                 }
             }
         }
@@ -210,7 +214,7 @@ fn enabled<'a>(
 fn activate<'a>(
     request: &Request<'a>,
     all: &[&'a Stream],
-    enabled: &BTreeMap<&'a str, (&'a str, &'a Sourced<String>)>,
+    enabled: &BTreeMap<&'a str, Enabled<'a>>,
     defaults: &BTreeMap<&'a str, &'a str>,
 ) -> Result<Vec<&'a Stream>, super::Error> {
     let usable = |stream: &&&Stream| stream.arch.is_empty() || request.arch.runs(&stream.arch);
@@ -241,7 +245,7 @@ fn activate<'a>(
             Ok(active.map(|(stream, _)| *stream).collect())
         }
         Err(_) => {
-            let entries: Vec<&Sourced<String>> = enabled.values().map(|(_, entry)| *entry).collect();
+            let entries: Vec<_> = enabled.values().map(|(_, by)| *by).collect();
             Err(Unsatisfiable::new(vec![explain::streams_exclude_each_other(&entries)]).into())
         }
     }

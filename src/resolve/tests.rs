@@ -1,30 +1,34 @@
 //! An imaginary ecosystem in short notation. The answers are worked out from rpm's and dnf's rules
-//! (the ones marked `dnf` were seen from dnf 4.14); `tests/lock.rs` asks dnf itself.
+//! (the ones marked `dnf` were seen from dnf 4.14); `tests/parity_solve` asks dnf itself.
 
 use super::*;
 use crate::digest::Digest;
 use crate::plan::{Origin, OverrideKind, OverrideTo, Packages};
+use crate::repo::comps::Group;
+use crate::repo::modules::Stream;
 
 /// A world to solve in. Packages are written
 /// `NAME EVR [ARCH]; needs A >= 1, /b; provides C = 2; conflicts D; obsoletes E < 3; recommends F; file /path`.
 #[derive(Default)]
-struct World {
+pub struct World {
     repos: Vec<RepoMetadata>,
     parents: Vec<Parent>,
-    packages: Packages,
+    pub packages: Packages,
     local: BTreeMap<PathBuf, RepoPackage>,
     favored: BTreeSet<Nevra>,
     update: BTreeSet<String>,
     builds: BTreeMap<String, String>,
     held: Held,
+    /// Repositories of the stream that the layer does not use.
+    others: Vec<RepoMetadata>,
 }
 
 impl World {
-    fn new(packages: &[&str]) -> Self {
+    pub fn new(packages: &[&str]) -> Self {
         Self::default().repo("r", 99, packages)
     }
 
-    fn repo(mut self, id: &str, priority: i32, packages: &[&str]) -> Self {
+    pub fn repo(mut self, id: &str, priority: i32, packages: &[&str]) -> Self {
         let packages = packages.iter().map(|text| package(text)).collect();
         let (id, repomd) = (id.to_owned(), Digest::of(id));
         self.repos.push(RepoMetadata {
@@ -42,28 +46,58 @@ impl World {
         self
     }
 
-    fn below(mut self, packages: &[&str]) -> Self {
+    pub fn other(mut self, id: &str, packages: &[&str]) -> Self {
+        let world = Self::default().repo(id, 99, packages);
+        self.others.extend(world.repos);
+        self
+    }
+
+    /// A stream of a module in the last repository.
+    pub fn stream(mut self, module: &str, stream: &str) -> Self {
+        let (name, stream) = (module.to_owned(), stream.to_owned());
+        let modules = &mut self.repos.last_mut().unwrap().modules;
+        modules.streams.push(Stream { name, stream, ..Stream::default() });
+        self
+    }
+
+    /// A group without packages in the last of the other repositories.
+    pub fn other_group(mut self, id: &str) -> Self {
+        let groups = &mut self.others.last_mut().unwrap().comps.groups;
+        groups.push(Group { id: id.to_owned(), ..Group::default() });
+        self
+    }
+
+    pub fn enable(mut self, entries: &[&str]) -> Self {
+        self.packages.modules.extend(sourced(entries, 50));
+        self
+    }
+
+    pub fn others(&self) -> Vec<&RepoMetadata> {
+        self.others.iter().collect()
+    }
+
+    pub fn below(mut self, packages: &[&str]) -> Self {
         let parent = |text: &&str| Parent { layer: "base".into(), package: package(text) };
         self.parents.extend(packages.iter().map(parent));
         self
     }
 
-    fn install(mut self, entries: &[&str]) -> Self {
+    pub fn install(mut self, entries: &[&str]) -> Self {
         self.packages.install.extend(sourced(entries, 10));
         self
     }
 
-    fn remove(mut self, entries: &[&str]) -> Self {
+    pub fn remove(mut self, entries: &[&str]) -> Self {
         self.packages.remove.extend(sourced(entries, 20));
         self
     }
 
-    fn exclude(mut self, entries: &[&str]) -> Self {
+    pub fn exclude(mut self, entries: &[&str]) -> Self {
         self.packages.exclude.extend(sourced(entries, 30));
         self
     }
 
-    fn overriding(mut self, name: &str, to: OverrideTo) -> Self {
+    pub fn overriding(mut self, name: &str, to: OverrideTo) -> Self {
         let value = Override {
             package: name.into(),
             to,
@@ -91,7 +125,7 @@ impl World {
         self
     }
 
-    fn request<'a>(&'a self, repos: &'a [&'a RepoMetadata]) -> Request<'a> {
+    pub fn request<'a>(&'a self, repos: &'a [&'a RepoMetadata]) -> Request<'a> {
         Request {
             arch: Arch::X86_64,
             platform: "el9",
@@ -106,7 +140,7 @@ impl World {
         }
     }
 
-    fn repos(&self) -> Vec<&RepoMetadata> {
+    pub fn repos(&self) -> Vec<&RepoMetadata> {
         self.repos.iter().collect()
     }
 

@@ -11,7 +11,7 @@ use super::pool::{BadDependency, PackageId, Pool};
 use super::spec::{self, BadPattern, Form, Pattern};
 use super::{Held, Request, is_version};
 use crate::package::{Arch, Dependency, Evr, Nevra, source_name};
-use crate::plan::{Origin, Override, OverrideTo, Sourced};
+use crate::plan::{Override, OverrideTo, Sourced};
 use crate::repo::RepoPackage;
 
 /// Where a package is from.
@@ -31,11 +31,11 @@ pub enum Hidden<'a> {
     /// It is for another architecture.
     Arch,
     /// An `exclude` entry names it.
-    Excluded(&'a Origin),
+    Excluded(&'a Sourced<String>),
     /// An override wants another version.
     Overridden(&'a Sourced<Override>),
     /// A `remove` entry takes the package of this name away.
-    Removed(&'a Origin),
+    Removed(&'a Sourced<String>),
     /// Another build of the source package is the one that all architectures take.
     OtherBuild(&'a str),
     /// The package of this name is held at another version.
@@ -49,9 +49,9 @@ impl fmt::Display for Hidden<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Arch => f.write_str("is for another architecture"),
-            Self::Excluded(origin) => write!(f, "is excluded at {origin}"),
+            Self::Excluded(entry) => write!(f, "is excluded at {}", entry.origin),
             Self::Overridden(entry) => write!(f, "is not what the override at {} wants", entry.origin),
-            Self::Removed(origin) => write!(f, "is of a name removed at {origin}"),
+            Self::Removed(entry) => write!(f, "is of a name removed at {}", entry.origin),
             Self::Held(versions) => {
                 let versions: Vec<String> = versions.iter().map(Evr::to_string).collect();
                 write!(f, "is not {}, which is to be taken", versions.join(" or "))
@@ -68,6 +68,8 @@ pub struct Universe<'a> {
     pub pool: Pool,
     /// The others.
     pub hidden: Vec<(&'a RepoPackage, Source<'a>, Hidden<'a>)>,
+    /// How many repositories there are.
+    pub repos: usize,
     packages: Vec<(&'a RepoPackage, Source<'a>)>,
     parents: usize,
     names: FxHashMap<&'a str, Vec<PackageId>>,
@@ -81,6 +83,7 @@ impl<'a> Universe<'a> {
         let mut universe = Self {
             pool: Pool::new(request.arch),
             hidden: Vec::new(),
+            repos: request.repos.len(),
             packages: Vec::new(),
             parents: request.parents.len(),
             names: FxHashMap::default(),
@@ -316,9 +319,9 @@ impl<'a> Universe<'a> {
 /// The entries that hide packages.
 struct Verdicts<'a> {
     arch: Arch,
-    excluded: BTreeMap<&'a Nevra, &'a Origin>,
+    excluded: BTreeMap<&'a Nevra, &'a Sourced<String>>,
     overrides: BTreeMap<&'a str, &'a Sourced<Override>>,
-    removed: BTreeMap<&'a str, &'a Origin>,
+    removed: BTreeMap<&'a str, &'a Sourced<String>>,
     builds: &'a BTreeMap<String, String>,
     held: &'a Held,
 }
@@ -331,14 +334,14 @@ impl<'a> Verdicts<'a> {
         for entry in &request.packages.exclude {
             // a pattern that can't be read excludes nothing; manifests are checked when they are compiled
             for nevra in spec::by_nevra(&entry.value, &nevras, |n| n).unwrap_or_default() {
-                excluded.entry(*nevra).or_insert(&entry.origin);
+                excluded.entry(*nevra).or_insert(entry);
             }
         }
         let mut removed = BTreeMap::new();
         for entry in &request.packages.remove {
             let parents = spec::by_nevra(&entry.value, request.parents, |p| &p.package.nevra);
             for parent in parents.unwrap_or_default() {
-                removed.insert(parent.package.nevra.name.as_str(), &entry.origin);
+                removed.insert(parent.package.nevra.name.as_str(), entry);
             }
         }
         let overrides =
@@ -354,8 +357,8 @@ impl<'a> Verdicts<'a> {
         if let Source::File(_) = source {
             return None;
         }
-        if let Some(origin) = self.excluded.get(nevra) {
-            return Some(Hidden::Excluded(origin));
+        if let Some(entry) = self.excluded.get(nevra) {
+            return Some(Hidden::Excluded(entry));
         }
         if let Some(entry) = self.overrides.get(nevra.name.as_str()) {
             let wanted = match &entry.value.to {
@@ -373,6 +376,6 @@ impl<'a> Verdicts<'a> {
         if let Some(versions) = self.held.get(&nevra.name).filter(|held| !held.contains(&nevra.evr)) {
             return Some(Hidden::Held(versions));
         }
-        self.removed.get(nevra.name.as_str()).map(|origin| Hidden::Removed(origin))
+        self.removed.get(nevra.name.as_str()).map(|entry| Hidden::Removed(entry))
     }
 }

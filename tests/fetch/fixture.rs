@@ -197,7 +197,8 @@ impl Fixture {
 }
 
 pub fn wanted<'a>(repo: &'a plan::Repo, locked: &'a [LockedPackage]) -> Vec<Wanted<'a>> {
-    locked.iter().map(|package| Wanted { package, place: Place::Repo(repo) }).collect()
+    let wanted = |package| Wanted { package, place: Place::Repo(repo), further: vec![] };
+    locked.iter().map(wanted).collect()
 }
 
 pub fn lock(package: &RepoPackage, repo: &str) -> LockedPackage {
@@ -209,6 +210,7 @@ pub fn lock(package: &RepoPackage, repo: &str) -> LockedPackage {
         location: package.location.clone(),
         sha256: package.sha256,
         size: package.size,
+        also: vec![],
         source: package.source.clone(),
         why: "requested".to_owned(),
         action: Action::Install,

@@ -252,12 +252,39 @@ fn a_package_prefetched_by_another_tool_is_found_by_name_and_digest() {
 }
 
 #[test]
+fn a_package_that_left_its_repository_comes_from_elsewhere() {
+    let fixture = Fixture::with_thing();
+    let locked = fixture.locked();
+    let original = fixture.path("repo/Packages/thing.rpm");
+    let bytes = fs::read(&original).unwrap();
+    for (dir, bytes) in [("wrong", &vec![0; bytes.len()]), ("right", &bytes)] {
+        fs::create_dir(fixture.path(dir)).unwrap();
+        fs::write(fixture.path(dir).join("moved.rpm"), bytes).unwrap();
+    }
+    fs::remove_file(&original).unwrap();
+    let place = |dir: &str| {
+        let baseurl = vec![format!("file://{}", fixture.path(dir).display())];
+        (strata::plan::Repo { baseurl, ..fixture.repo.clone() }, "moved.rpm".to_owned())
+    };
+    let wanted = |further| Wanted { package: &locked[0], place: Place::Repo(&fixture.repo), further };
+    let fetcher = fixture.fetcher();
+    let error = fetcher.packages(&[wanted(vec![place("wrong")])], &Silent).unwrap_err();
+    assert!(format!("{error:#}").contains("Packages/thing.rpm"), "{error:#}");
+    assert_eq!(fetcher.whereabouts(&wanted(vec![])), None);
+    assert!(fetcher.whereabouts(&wanted(vec![place("right")])).unwrap().ends_with("/right"));
+    fetcher.packages(&[wanted(vec![place("wrong"), place("right")])], &Silent).unwrap();
+    assert_eq!(fetcher.whereabouts(&wanted(vec![])).unwrap(), "the store");
+}
+
+#[test]
 fn a_local_file_is_vouched_for_by_the_lock() {
     let fixture = Fixture::new(&[("thing", unsigned("thing"))], &[]);
     let locked = &fixture.locked()[0];
     let manifests = fixture.path("repo");
     let fetch = |package: &LockedPackage| {
-        fixture.fetcher().packages(&[Wanted { package, place: Place::Manifests(&manifests) }], &Silent)
+        fixture
+            .fetcher()
+            .packages(&[Wanted { package, place: Place::Manifests(&manifests), further: vec![] }], &Silent)
     };
     for location in ["../repo/Packages/thing.rpm", "/etc/passwd"] {
         let error = fetch(&LockedPackage { location: location.into(), ..locked.clone() }).unwrap_err();

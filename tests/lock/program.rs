@@ -1,0 +1,241 @@
+//! `strata lock` as it is run, on repositories made by createrepo_c.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+use serde_json::json;
+use strata::lock::Lockfile;
+use tempfile::TempDir;
+
+use crate::package::build;
+
+/// A stream of one layer and a repository for each architecture.
+struct Stream {
+    dir: TempDir,
+}
+
+impl Stream {
+    fn new(arches: &[&str], extra: &str, install: &[&str]) -> Self {
+        let stream = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(stream.path("manifests/s")).unwrap();
+        let text = format!(
+            "arches = {arches:?}\nlayers = ['base']\n{extra}\n\
+             [os]\nid = 'rhel'\nname = 'RHEL'\nversion = '9.6'\n\
+             [repos.os]\nbaseurl = '../../os/$basearch'\ngpgcheck = false\n"
+        );
+        fs::write(stream.path("manifests/s/stream.toml"), text).unwrap();
+        fs::write(stream.path("manifests/s/base.toml"), format!("[packages]\ninstall = {install:?}\n"))
+            .unwrap();
+        arches.iter().for_each(|arch| fs::create_dir_all(stream.repo(arch)).unwrap());
+        stream
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    fn repo(&self, arch: &str) -> PathBuf {
+        self.path("os").join(arch)
+    }
+
+    /// Adds packages, `NAME EVR; ...` of that architecture or `NAME EVR noarch; ...`, to a repository.
+    fn offer(&self, arch: &str, packages: &[&str]) {
+        let repo = self.repo(arch);
+        for text in packages {
+            let (identity, rest) = text.split_at(text.find(';').unwrap_or(text.len()));
+            let arch = if identity.ends_with(" noarch") { String::new() } else { format!(" {arch}") };
+            build(&repo, &format!("{identity}{arch}{rest}"));
+        }
+        run(Command::new("createrepo_c").args(["-q", "--general-compress-type=gz"]).arg(&repo));
+    }
+
+    fn strata(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_strata"))
+            .args(["lock", "s"])
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("STRATA_STORE", self.path("store"))
+            .output()
+            .unwrap()
+    }
+
+    fn lock(&self, args: &[&str]) -> String {
+        let output = self.strata(args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn lockfile(&self, arch: &str) -> PathBuf {
+        self.path(&format!("lockfiles/s/base.{arch}.toml"))
+    }
+
+    /// The NEVRAs of a lock.
+    fn locked(&self, arch: &str) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.lockfile(arch)).unwrap();
+        let lock = Lockfile::parse(&text, Path::new("lock")).unwrap();
+        lock.packages.iter().map(|package| package.nevra().to_string()).collect()
+    }
+}
+
+fn set(nevras: &[&str]) -> BTreeSet<String> {
+    nevras.iter().map(|nevra| (*nevra).to_owned()).collect()
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}");
+}
+
+/// Builds version and release 1 of the source package `app`, which has `app` and `app-libs`, for an architecture.
+fn rpmbuild(dir: &Path, arch: &str, version: u32, requires: &str) {
+    let work = tempfile::tempdir().unwrap();
+    let spec = work.path().join("app.spec");
+    let text = format!(
+        "Name: app\nVersion: {version}\nRelease: 1\nSummary: x\nLicense: MIT\nRequires: app-libs = {version}{requires}\n\
+         %description\nx\n%package libs\nSummary: x\n%description libs\nx\n%files\n%files libs\n"
+    );
+    fs::write(&spec, text).unwrap();
+    let define = |name: &str, value: &Path| format!("{name} {}", value.display());
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.args(["-bb", "--quiet", "--target", arch]).arg("-D").arg(define("_topdir", work.path()));
+    rpmbuild
+        .arg("-D")
+        .arg(define("_rpmdir", dir))
+        .args(["-D", "_rpmfilename %%{NAME}-%%{VERSION}.%%{ARCH}.rpm"]);
+    run(rpmbuild.arg(&spec));
+}
+
+#[test]
+fn four_architectures_wait_for_the_one_that_lags() {
+    let arches = ["aarch64", "ppc64le", "s390x", "x86_64"];
+    let stream = Stream::new(&arches, "same-evr = true", &["app"]);
+    for arch in arches {
+        rpmbuild(&stream.repo(arch), arch, 1, "");
+        if arch != "s390x" {
+            rpmbuild(&stream.repo(arch), arch, 2, ", data");
+        }
+        stream.offer(arch, &["data 7-1 noarch"]);
+    }
+    stream.lock(&[]);
+    for arch in arches {
+        assert_eq!(stream.locked(arch), set(&[&format!("app-1-1.{arch}"), &format!("app-libs-1-1.{arch}")]));
+    }
+    stream.lock(&["--check"]);
+    // as a merge may mix them
+    let old = fs::read(stream.lockfile("s390x")).unwrap();
+    rpmbuild(&stream.repo("s390x"), "s390x", 2, ", data");
+    stream.offer("s390x", &[]);
+    let told = stream.lock(&["--update"]);
+    let change = "  + data-7-1.noarch\n  ~ app.s390x 1-1 -> 2-1\n  ~ app-libs.s390x 1-1 -> 2-1\n";
+    assert!(told.contains(change), "{told}");
+    fs::write(stream.lockfile("s390x"), old).unwrap();
+    let check = stream.strata(&["--check"]);
+    assert_eq!(check.status.code(), Some(3));
+    let told = String::from_utf8(check.stdout).unwrap();
+    assert!(told.contains("the architectures have different builds of app"), "{told}");
+    let refused = stream.strata(&["--arch", "s390x"]);
+    assert_eq!(refused.status.code(), Some(1));
+}
+
+#[test]
+fn a_lock_killed_while_it_writes_leaves_the_old_set() {
+    let arches = ["aarch64", "x86_64"];
+    let stream = Stream::new(&arches, "", &["app*"]);
+    let names: Vec<String> = (0..60).map(|n| format!("app{n} 1-1")).collect();
+    for arch in arches {
+        stream.offer(arch, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    stream.lock(&[]);
+    let all = || arches.map(|arch| fs::read(stream.lockfile(arch)).unwrap());
+    let old = all();
+    // what has to be fetched is there, and the lockfiles are the only large files that are written
+    arches.iter().for_each(|arch| stream.offer(arch, &["app0 2-1"]));
+    stream.strata(&["--update", "--check"]);
+    assert!(old[0].len() > 12 << 10);
+    let mut limited = Command::new("prlimit");
+    limited.args(["--fsize=12288", env!("CARGO_BIN_EXE_strata"), "lock", "s", "--update"]);
+    let killed =
+        limited.current_dir(stream.dir.path()).env("STRATA_STORE", stream.path("store")).output().unwrap();
+    assert!(!killed.status.success());
+    assert!(old == all(), "an interrupted lock changed a lockfile");
+    stream.lock(&["--update"]);
+    assert!(arches.iter().all(|arch| stream.locked(arch).contains(&format!("app0-2-1.{arch}"))));
+    assert_eq!(fs::read_dir(stream.path("lockfiles/s")).unwrap().count(), 2);
+}
+
+const UPDATEINFO: &str = "<updates>
+<update from='x' status='final' type='security' version='1'><id>SA-1</id><title>lib</title>
+<issued date='2025-02-10 00:00:00'/><severity>Important</severity>
+<references><reference href='h' id='CVE-2025-1' type='cve'/></references>
+<pkglist><collection short='c'><name>c</name><package name='lib' version='2' release='1' epoch='0' arch='x86_64'
+src='lib-2-1.src.rpm'><filename>lib-2-1.x86_64.rpm</filename></package></collection></pkglist></update>
+<update from='x' status='final' type='bugfix' version='1'><id>BA-1</id><title>tool</title>
+<issued date='2025-02-10 00:00:00'/>
+<pkglist><collection short='c'><name>c</name><package name='tool' version='2' release='1' epoch='0' arch='x86_64'
+src='tool-2-1.src.rpm'><filename>tool-2-1.x86_64.rpm</filename></package></collection></pkglist></update>
+</updates>";
+
+/// NEVRAs that dnf would put in and take away.
+#[derive(Deserialize)]
+struct Upgrade {
+    install: BTreeSet<String>,
+    remove: BTreeSet<String>,
+}
+
+/// What dnf would upgrade of the packages in these files for security, "eq" or "gte".
+fn upgrade(repo: &Path, installed: &[PathBuf], security: &str) -> Upgrade {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join(".rpmmacros"), "%_dbpath /db\n").unwrap();
+    let task = json!({
+        "root": root.path(), "arch": "x86_64", "installed": installed,
+        "baseurl": format!("file://{}", repo.display()), "security": security,
+    });
+    // the system's python has dnf's modules, another one on PATH may not
+    let mut dnf = Command::new("/usr/bin/python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lock/ask-dnf.py"))
+        .env("HOME", root.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 with dnf's modules is needed (package python3-dnf)");
+    dnf.stdin.take().unwrap().write_all(task.to_string().as_bytes()).unwrap();
+    let output = dnf.wait_with_output().unwrap();
+    assert!(output.status.success(), "asking dnf failed: is python3-dnf installed?");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn security_only_is_dnfs() {
+    let stream = Stream::new(&["x86_64"], "", &["app"]);
+    let repo = stream.repo("x86_64");
+    stream.offer("x86_64", &["app 1-1; needs lib, tool", "lib 1-1; needs dep = 1-1", "dep 1-1", "tool 1-1"]);
+    stream.lock(&[]);
+    let before = stream.locked("x86_64");
+    let installed: Vec<PathBuf> = fs::read_dir(&repo).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let installed: Vec<PathBuf> =
+        installed.into_iter().filter(|p| p.extension().is_some_and(|e| e == "rpm")).collect();
+    stream.offer("x86_64", &["app 2-1; needs lib, tool", "lib 2-1; needs dep = 2-1", "dep 2-1", "tool 2-1"]);
+    let dnfs = |how: &str| {
+        fs::write(stream.path("updateinfo.xml"), UPDATEINFO).unwrap();
+        run(Command::new("modifyrepo_c").arg(stream.path("updateinfo.xml")).arg(repo.join("repodata")));
+        let answer = upgrade(&repo, &installed, how);
+        &(&before - &answer.remove) | &answer.install
+    };
+    let expected = dnfs("eq");
+    assert_eq!(expected, dnfs("gte"));
+    assert_eq!(expected.iter().filter(|nevra| !before.contains(*nevra)).count(), 2, "{expected:?}");
+    stream.lock(&["--security-only"]);
+    assert_eq!(stream.locked("x86_64"), expected);
+
+    // a later build that no advisory names is another matter: there it is dnf's upgrade-minimal
+    stream.offer("x86_64", &["lib 3-1; needs dep = 3-1", "dep 3-1"]);
+    let (minimal, newest) = (dnfs("eq"), dnfs("gte"));
+    assert_ne!(minimal, newest);
+    assert_eq!(minimal, expected);
+    stream.lock(&["--security-only"]);
+    assert_eq!(stream.locked("x86_64"), minimal);
+}
