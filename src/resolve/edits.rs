@@ -1,6 +1,6 @@
 //! Edits of a manifest that give a request a solution which has none.
 //!
-//! [`super::explain`] proposes what could help wherever it finds something in the way; here each proposal is tried
+//! [`explain`](mod@super::explain) proposes what could help wherever it finds something in the way; here each proposal is tried
 //! by solving with it, so that no advice is given that does not work. The number of trials is bounded.
 
 use std::fmt;
