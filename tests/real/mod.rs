@@ -6,9 +6,11 @@ use std::process::Command;
 /// Those of the rpm crate, which lie beside its source: formats 4 and 6, by every compressor, signed with keys of
 /// every kind, with IMA signatures, hard links, translations, rich dependencies, every scriptlet; source packages.
 pub fn of_the_rpm_crate() -> Vec<PathBuf> {
+    // The build fetched the crates of this platform alone; asked of every platform, cargo would want the others'.
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let metadata = stdout(
         Command::new(env!("CARGO"))
-            .args(["metadata", "--offline", "--locked", "--format-version=1"])
+            .args(["metadata", "--offline", "--locked", "--format-version=1", "--filter-platform", &host])
             .current_dir(env!("CARGO_MANIFEST_DIR")),
     );
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
