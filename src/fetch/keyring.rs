@@ -98,14 +98,14 @@ impl Keyring {
     }
 
     /// Checks that one of the signatures in `signature`, binary or armored, is made by one of the keys over
-    /// exactly `data`.
-    pub fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+    /// exactly `data`, of which every key that may have made it reads a copy.
+    pub fn verify(&self, data: impl Read + Clone, signature: &[u8]) -> Result<(), BadSignature> {
         let blocks =
             blocks(signature, "-----BEGIN PGP SIGNATURE-----").map_err(|_| BadSignature::Unreadable)?;
         let mut failure = BadSignature::Unreadable;
         for packet in blocks.iter().flat_map(|block| PacketParser::new(&block[..])) {
             if let Ok(Packet::Signature(signature)) = packet {
-                match self.verify_one(data, &signature) {
+                match self.verify_one(data.clone(), &signature) {
                     Ok(()) => return Ok(()),
                     Err(error) => failure = error,
                 }
@@ -114,7 +114,7 @@ impl Keyring {
         Err(failure)
     }
 
-    fn verify_one(&self, data: &[u8], signature: &Signature) -> Result<(), BadSignature> {
+    fn verify_one(&self, data: impl Read + Clone, signature: &Signature) -> Result<(), BadSignature> {
         let (Some(SignatureType::Binary | SignatureType::Text), Some(hash), Some(created)) =
             (signature.typ(), signature.hash_alg(), signature.created())
         else {
@@ -128,7 +128,7 @@ impl Keyring {
         }
         let mut failure = BadSignature::UnknownKey { issuer: issuer(signature), known: self.to_string() };
         for key in self.keys.iter().filter(|key| key.is_named_by(signature)) {
-            match key.verify(data, signature, u64::from(created.as_secs())) {
+            match key.verify(data.clone(), signature, u64::from(created.as_secs())) {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = error,
             }
@@ -189,7 +189,7 @@ impl Key {
             || ids.contains(&&id)
     }
 
-    fn verify(&self, data: &[u8], signature: &Signature, made: u64) -> Result<(), BadSignature> {
+    fn verify(&self, data: impl Read, signature: &Signature, made: u64) -> Result<(), BadSignature> {
         let born = u64::from(self.details().created_at().as_secs());
         if self.revoked {
             return Err(BadSignature::Revoked(self.name()));

@@ -397,7 +397,7 @@ impl Fetcher {
             match File::open(&target) {
                 Ok(file) => {
                     progress.advance(package.size);
-                    verify::header(&file, package, self.trust(wanted)?.as_deref())
+                    verify::header(&file, package, self.trust(wanted)?.as_deref()).map(drop)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     persist(self.obtain(wanted, progress)?, &target)

@@ -102,7 +102,7 @@ impl Source {
         if self.repo.repo_gpgcheck {
             let asc = below(base, "repodata/repomd.xml.asc")?;
             let signature = self.transport.get(&asc, |body| body.bytes(SMALL))?;
-            self.keys(store)?.verify(&text, &signature).hint(
+            self.keys(store)?.verify(&text[..], &signature).hint(
                 format!("verifying {url}"),
                 "the repository says `repo_gpgcheck = true`: its metadata must be signed with one of its `gpgkey`",
             )?;

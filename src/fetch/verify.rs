@@ -1,13 +1,15 @@
 //! Whether a package file is what the lockfile says, and trusted.
 //!
 //! Of a package, the signature covers the header, and the header holds the payload's digest; together with
-//! the identity in the header this says who made which package. The digest in the lockfile alone says only
+//! the identity in the header this says who made which package. Headers of rpm before 4.14 hold no such digest:
+//! there the other signature counts, which covers header and payload. The digest in the lockfile alone says only
 //! that the file is the one the metadata spoke of.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
+use std::os::unix::fs::FileExt;
 
-use rpm::{IndexTag, PackageMetadata};
+use rpm::{IndexSignatureTag, IndexTag, PackageMetadata};
 
 use super::keyring::{BadSignature, Keyring};
 use crate::digest::Digest;
@@ -30,6 +32,8 @@ pub enum Refusal {
     Payload { expected: String, found: String },
     #[error("the package is not signed")]
     Unsigned,
+    #[error("the package's header is signed, but holds no digest of the payload, which no signature covers")]
+    PayloadUnsigned,
     #[error("the package's signature is not accepted")]
     Signature(#[source] BadSignature),
     #[error("the package is {found}, expected {expected}")]
@@ -49,7 +53,7 @@ impl Refusal {
             Self::Malformed(_) | Self::Payload { .. } => {
                 "the file was damaged before its repository was made: ask the publisher to replace it"
             }
-            Self::Unsigned | Self::Signature(_) => {
+            Self::Unsigned | Self::PayloadUnsigned | Self::Signature(_) => {
                 "name the signer's key in the repository's `gpgkey`; if its packages are to be taken on trust, \
                  say `gpgcheck = false`"
             }
@@ -64,60 +68,74 @@ const HEADER_LIMITS: (u32, u32) = (0xffff, (256 << 20) - 1);
 /// Checks all of a package: structure, digests, identity, and the signature if there are keys to trust.
 /// Reads from the file's beginning to its end.
 pub fn package(file: &File, locked: &LockedPackage, trust: Option<&Keyring>) -> anyhow::Result<()> {
-    let mut reader = rewound(file)?;
-    let metadata = front(&mut reader)?;
-    trusted(&metadata, locked, trust)?;
-    let (found, _) = Digest::of_reader(&mut reader)?;
-    match payload_digest(&metadata)? {
-        Some(expected) if expected != found.hex() => {
-            Err(Refusal::Payload { expected, found: found.hex() }.into())
+    let metadata = header(file, locked, trust)?;
+    if let Some(expected) = payload_digest(&metadata)? {
+        let payload = Rest { file, offset: metadata.get_package_segment_offsets().payload };
+        let (found, _) = Digest::of_reader(&mut BufReader::with_capacity(128 << 10, payload))?;
+        if expected != found.hex() {
+            return Err(Refusal::Payload { expected, found: found.hex() }.into());
         }
-        None if trust.is_some() => {
-            Err(Refusal::Malformed("its header holds no sha256 of the payload, so nothing signs it".into())
-                .into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Checks the part before the payload: enough for a file that [`package`] let pass earlier, perhaps for
-/// other keys.
-pub fn header(file: &File, locked: &LockedPackage, trust: Option<&Keyring>) -> anyhow::Result<()> {
-    let metadata = front(&mut rewound(file)?)?;
-    if trust.is_some() && payload_digest(&metadata)?.is_none() {
-        return Err(Refusal::Malformed("its header holds no sha256 of the payload".into()).into());
-    }
-    Ok(trusted(&metadata, locked, trust)?)
-}
-
-fn rewound(mut file: &File) -> io::Result<BufReader<&File>> {
-    file.rewind()?;
-    Ok(BufReader::with_capacity(128 << 10, file))
-}
-
-fn trusted(
-    metadata: &PackageMetadata,
-    locked: &LockedPackage,
-    trust: Option<&Keyring>,
-) -> Result<(), Refusal> {
-    metadata.verify_digests().map_err(|e| Refusal::Malformed(e.to_string()))?;
-    if let Some(keys) = trust {
-        let signatures = metadata.raw_signatures().map_err(|e| Refusal::Malformed(e.to_string()))?;
-        let header = metadata.header_bytes().map_err(|e| Refusal::Malformed(e.to_string()))?;
-        let mut outcome = Err(Refusal::Unsigned);
-        for signature in &signatures {
-            outcome = keys.verify(&header, signature).map_err(Refusal::Signature);
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome?;
-    }
-    let (expected, found) = (locked.nevra(), nevra(metadata)?);
-    if expected != found {
-        return Err(Refusal::Identity { expected: expected.to_string(), found: found.to_string() });
     }
     Ok(())
+}
+
+/// Checks all but the payload's digest: enough for a file that [`package`] let pass earlier, perhaps for other keys.
+pub fn header(
+    mut file: &File,
+    locked: &LockedPackage,
+    trust: Option<&Keyring>,
+) -> anyhow::Result<PackageMetadata> {
+    file.rewind()?;
+    let metadata = front(&mut BufReader::new(file))?;
+    // those of format 3 have none for the header alone
+    let digests = metadata.check_digests().and_then(|digests| digests.result());
+    digests.map_err(|e| Refusal::Malformed(e.to_string()))?;
+    if let Some(keys) = trust {
+        signed(&metadata, file, keys)?;
+    }
+    let (expected, found) = (locked.nevra(), nevra(&metadata)?);
+    if expected != found {
+        return Err(Refusal::Identity { expected: expected.to_string(), found: found.to_string() }.into());
+    }
+    Ok(metadata)
+}
+
+/// A file from some byte to its end; copies don't disturb each other.
+#[derive(Clone)]
+struct Rest<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for Rest<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buffer, self.offset)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}
+
+/// Checks that one of the signatures is by a trusted key: of those that cover the header, if it holds a digest of the
+/// payload, else of those that cover the payload too.
+fn signed(metadata: &PackageMetadata, file: &File, keys: &Keyring) -> Result<(), Refusal> {
+    let malformed = |e: rpm::Error| Refusal::Malformed(e.to_string());
+    let of_header = metadata.raw_signatures().map_err(malformed)?;
+    let mut outcome = Err(if of_header.is_empty() { Refusal::Unsigned } else { Refusal::PayloadUnsigned });
+    if payload_digest(metadata)?.is_some() {
+        let header = metadata.header_bytes().map_err(malformed)?;
+        for signature in of_header {
+            outcome = outcome.or_else(|_| keys.verify(&header[..], &signature).map_err(Refusal::Signature));
+        }
+    } else {
+        let all = Rest { file, offset: metadata.get_package_segment_offsets().header };
+        for tag in [IndexSignatureTag::RPMSIGTAG_PGP, IndexSignatureTag::RPMSIGTAG_GPG] {
+            if let Ok(signature) = metadata.signature.get_entry_data_as_binary(tag) {
+                outcome =
+                    outcome.or_else(|_| keys.verify(all.clone(), signature).map_err(Refusal::Signature));
+            }
+        }
+    }
+    outcome
 }
 
 fn nevra(metadata: &PackageMetadata) -> Result<Nevra, Refusal> {

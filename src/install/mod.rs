@@ -15,8 +15,7 @@
 //!
 //! Users and groups that a package declares in its provides exist before its %pre, as with rpm 4.19.
 //!
-//! Packages are of format 4 or 6, whose archives and tags are told by what is in them, whatever they are of.
-//! Files have digests of the SHA-2 family: those of packages before rpm 4.6 are refused.
+//! Packages are of format 3, 4 or 6, whose archives and tags are told by what is in them, whatever they are of.
 //!
 //! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error; one that ends
 //! well but complains of what it could not do is warned of.
@@ -619,3 +618,4 @@ mod tests {
         }
     }
 }
+            ima: String::new(),

@@ -105,19 +105,24 @@ fn promised_digest(header: &Header) -> Result<Option<(u32, String)>> {
 }
 
 /// OpenPGP's numbers of hash algorithms (RFC 4880 section 9.4), which FILEDIGESTALGO uses.
+const MD5: u32 = 1;
+const SHA1: u32 = 2;
 const SHA256: u32 = 8;
 const SHA384: u32 = 9;
 const SHA512: u32 = 10;
 const SHA224: u32 = 11;
 
-/// A hash by its OpenPGP number.
+/// A hash by its OpenPGP number. The MD5 and SHA-1 of old packages find damage; that a package is the one it should
+/// be, the lockfile's SHA-256 of all of it says.
 pub(crate) fn digest(algorithm: u32) -> Result<Box<dyn DynDigest>> {
     Ok(match algorithm {
+        MD5 => Box::new(md5::Md5::default()),
+        SHA1 => Box::new(sha1::Sha1::default()),
         SHA224 => Box::new(sha2::Sha224::default()),
         SHA256 => Box::new(sha2::Sha256::default()),
         SHA384 => Box::new(sha2::Sha384::default()),
         SHA512 => Box::new(sha2::Sha512::default()),
-        other => bail!("digests by hash algorithm {other} are not trusted, expected one of SHA-2 (8 to 11)"),
+        other => bail!("the hash algorithm has number {other}, expected 1, 2 or 8 to 11 (MD5, SHA-1, SHA-2)"),
     })
 }
 

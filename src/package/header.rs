@@ -5,7 +5,9 @@
 //! (summaries, changelogs) is decoded as well as can be.
 
 mod blob;
+mod dribble;
 mod files;
+mod format3;
 mod install;
 mod query;
 mod scripts;
@@ -29,6 +31,9 @@ use crate::repo::RepoPackage;
 /// Starts each of a package file's two headers; four zero bytes follow.
 const MAGIC: [u8; 8] = [0x8e, 0xad, 0xe8, 0x01, 0, 0, 0, 0];
 
+/// IMA signatures of files in a signature header, whose tags are not those of the main header.
+const FILESIGNATURES: u32 = 274;
+
 /// Bytes of the lead, of which only the magic matters.
 const LEAD_SIZE: usize = 96;
 
@@ -41,7 +46,8 @@ pub struct Header {
     source: String,
     prefixes: Vec<String>,
     file_digest_algorithm: u32,
-    payload_offset: u64,
+    /// Where it is in the package file; empty for a header from an rpmdb.
+    range: Range<u64>,
     file_size: u64,
 }
 
@@ -102,6 +108,8 @@ pub struct FileEntry {
     pub color: u32,
     /// File capabilities as text (`cap_net_raw=ep`).
     pub caps: String,
+    /// IMA signature in hex, of a package whose files are signed; empty otherwise.
+    pub ima: String,
 }
 
 /// When a script runs. The names are rpm's.
@@ -202,13 +210,13 @@ impl Header {
         read_exactly(input, padding).context("reading the signature header")?;
         let (main, main_size) = read_blob(input).context("reading the main header")?;
         ensure!(
-            main.is_all_region(),
-            "the main header is not covered by a region: the package is of format 3, which rpm before 4 made \
-             and rpm 6 refuses, too, or it is damaged"
+            main.is_all_region() || !main.has_region(),
+            "the main header is damaged: its region does not cover all of it"
         );
-        let payload_offset = (LEAD_SIZE + signature_size + padding + main_size) as u64;
-        let header = Self::new(main)?;
-        Ok(Self { signature: Some(signature), payload_offset, file_size, ..header })
+        let start = (LEAD_SIZE + signature_size + padding) as u64;
+        let range = start..start + main_size as u64;
+        let header = Self::new(format3::retrofit(main)?)?;
+        Ok(Self { signature: Some(signature), range, file_size, ..header })
     }
 
     /// Reads a header as an rpmdb stores it (no magic, dribble entries after the region).
@@ -246,7 +254,7 @@ impl Header {
             source,
             prefixes,
             file_digest_algorithm,
-            payload_offset: 0,
+            range: 0..0,
             file_size: 0,
         })
     }
@@ -263,7 +271,7 @@ impl Header {
 
     /// Where the compressed payload begins in the package file; 0 for a header from an rpmdb.
     pub fn payload_offset(&self) -> u64 {
-        self.payload_offset
+        self.range.end
     }
 
     /// How the payload is compressed: `gzip`, `zstd`, `xz`, `bzip2`, `lzma`.
@@ -309,8 +317,7 @@ impl Header {
 
     /// The bytes of the package file that the main header is; none of a header from an rpmdb.
     pub fn range(&self) -> Range<u64> {
-        let size = MAGIC.len() + 8 + self.main.index().len() + self.main.data().len();
-        self.payload_offset.saturating_sub(size as u64)..self.payload_offset
+        self.range.clone()
     }
 
     /// Install time, UTC seconds; none for a header from a package file.
@@ -397,8 +404,12 @@ impl Header {
     }
 
     fn dependencies(&self, names: Tag, versions: Tag, flags: Tag) -> Result<Vec<HeaderDependency>> {
-        let (names, versions, flags) =
+        let (names, mut versions, mut flags) =
             (self.main.texts(names)?, self.main.texts(versions)?, self.main.u32s(flags)?);
+        if versions.is_empty() && flags.is_empty() {
+            // those of rpm before 3.0.3 are of any version
+            (versions, flags) = (vec![""; names.len()], vec![0; names.len()]);
+        }
         same_length(names.len(), [versions.len(), flags.len()], "dependencies")?;
         let rows = names.into_iter().zip(versions).zip(flags);
         rows.map(|((name, version), flags)| HeaderDependency::new(name, version, flags)).collect()
@@ -406,7 +417,13 @@ impl Header {
 
     /// Files in header order, ghosts included.
     pub fn files(&self) -> Result<Vec<FileEntry>> {
-        files::files(&self.main).with_context(|| format!("reading the files of {}", self.nevra))
+        let signatures = match &self.signature {
+            Some(signature) => signature.texts(FILESIGNATURES),
+            None => self.main.texts(Tag::RPMTAG_FILESIGNATURES),
+        };
+        signatures
+            .and_then(|signatures| files::files(&self.main, &signatures))
+            .with_context(|| format!("reading the files of {}", self.nevra))
     }
 
     /// The algorithm of file digests (RFC 4880 number: 1 MD5, 8 SHA-256, 10 SHA-512).

@@ -54,7 +54,7 @@ fn verify(keys: &[u8], signature: &[u8]) -> Result<(), String> {
     let mut keyring = Keyring::default();
     keyring.add(keys).map_err(|e| format!("{e:#}"))?;
     keyring.verify(DATA, signature).map_err(|e| e.to_string())?;
-    keyring.verify(b"something else\n", signature).expect_err("other data");
+    keyring.verify(&b"something else\n"[..], signature).expect_err("other data");
     Ok(())
 }
 

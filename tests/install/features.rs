@@ -145,21 +145,6 @@ fn files_beyond_4_gib_are_installed() {
     });
 }
 
-#[test]
-fn digests_that_are_not_trusted_are_refused() {
-    as_root("features::digests_that_are_not_trusted_are_refused", || {
-        for (algorithm, name) in [(1, "MD5"), (2, "SHA-1")] {
-            let rig = Rig::new();
-            let spec = format!("%define _binary_filedigest_algorithm {algorithm}\n{}", files_spec());
-            let rpm = build(rig.dir.path(), &spec)("zoo");
-            let error = rig.install(&[rpm], &Recorder::default()).unwrap_err();
-            let error = format!("{error:#}");
-            assert!(error.contains("zoo-1-1.noarch") && error.contains("are not trusted"), "{name}: {error}");
-            assert!(tree(&rig.ours).is_empty(), "{name}: nothing is written");
-        }
-    });
-}
-
 /// Not compared: rpm 4.18 opens a FIFO it has just made and waits for ever.
 #[test]
 fn special_files_are_made_or_named() {

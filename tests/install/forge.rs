@@ -1,5 +1,5 @@
-//! Packages that rpmbuild would not make: headers and payloads written byte by byte, unsigned, truthful unless
-//! told to lie.
+//! Packages that rpmbuild would not make: headers and payloads written byte by byte, truthful unless told to lie;
+//! of format 4, or of format 3 as rpm 3 made them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,13 @@ pub mod tag {
     pub const FILEMODES: u32 = 1030;
     pub const DIRINDEXES: u32 = 1116;
     pub const LONGSIZE: u32 = 5009;
+    /// Of the signature header: a signature over header and payload.
+    pub const PGP: u32 = 1002;
+    /// Of the signature header: a signature over the header.
+    pub const RSA: u32 = 268;
+    /// Of the signature header: IMA signatures of files, in hex, and the bytes of the longest.
+    pub const FILESIGNATURES: u32 = 274;
+    pub const FILESIGNATURELENGTH: u32 = 275;
 }
 
 /// A tag's value.
@@ -21,6 +28,7 @@ pub enum Value {
     Int64(Vec<u64>),
     Text(Vec<u8>),
     Texts(Vec<Vec<u8>>),
+    Bytes(Vec<u8>),
 }
 
 /// A file of a package, and what its payload has of it.
@@ -91,18 +99,49 @@ pub struct Package {
     pub files: Vec<File>,
     /// Tags that take the place of the true ones.
     pub lies: Vec<(u32, Value)>,
+    /// Tags that are left out.
+    pub absent: Vec<u32>,
     /// What takes the place of the true payload.
     pub payload: Option<Vec<u8>>,
+    /// Whether it is of format 3.
+    pub old: bool,
+    /// Tags of the signature header.
+    pub signature: Vec<(u32, Value)>,
 }
 
 impl Package {
     /// `hostile-1-1.noarch` with some files.
     pub fn new(files: impl Into<Vec<File>>) -> Self {
-        Self { files: files.into(), lies: Vec::new(), payload: None }
+        Self {
+            files: files.into(),
+            lies: Vec::new(),
+            absent: Vec::new(),
+            payload: None,
+            old: false,
+            signature: Vec::new(),
+        }
+    }
+
+    /// The same of format 3: no region, paths in one list, files with MD5; and a digest of header and payload.
+    pub fn old(mut self) -> Self {
+        self.old = true;
+        self.signature = vec![(1004, Value::Bytes(md5(&self.signed())))];
+        self
+    }
+
+    /// What the signature header's digests and signatures are of: header and payload.
+    pub fn signed(&self) -> Vec<u8> {
+        let region = (!self.old).then_some(63);
+        [store(&self.tags(), region), self.payload.clone().unwrap_or_else(|| self.cpio())].concat()
     }
 
     pub fn lying(mut self, tag: u32, value: Value) -> Self {
         self.lies.push((tag, value));
+        self
+    }
+
+    pub fn without(mut self, tag: u32) -> Self {
+        self.absent.push(tag);
         self
     }
 
@@ -117,8 +156,9 @@ impl Package {
         lead[..6].copy_from_slice(&[0xed, 0xab, 0xee, 0xdb, 3, 0]);
         // RPMSIGTYPE_HEADERSIG
         lead[79] = 5;
-        let payload = self.payload.clone().unwrap_or_else(|| self.cpio());
-        let bytes = [&lead[..], &store(&[], 62), &store(&self.tags(), 63), &payload].concat();
+        let mut signature = store(&self.signature, (!self.old).then_some(62));
+        signature.resize(signature.len().next_multiple_of(8), 0);
+        let bytes = [&lead[..], &signature, &self.signed()].concat();
         let path = tempfile::Builder::new().suffix(".rpm").tempfile_in(directory).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path.into_temp_path().keep().unwrap()
@@ -164,10 +204,23 @@ impl Package {
                 (5010, texts(&|file| file.caps.as_bytes())),
             ]);
         }
+        if self.old && !self.files.is_empty() {
+            tags.retain(|(tag, _)| ![tag::DIRINDEXES, 1117, 1118, 5008, 5010, 5011].contains(tag));
+            let sizes = self.files.iter().map(|file| u32::try_from(file.size).unwrap()).collect();
+            let digest = |file: &File| match file.digest.as_str() {
+                "" => Vec::new(),
+                _ => hex::encode(md5(&file.content)).into(),
+            };
+            tags.retain(|(tag, _)| *tag != 1035);
+            tags.push((1027, texts(&|file| &file.path)));
+            tags.push((1028, Value::Int32(sizes)));
+            tags.push((1035, Value::Texts(self.files.iter().map(digest).collect())));
+        }
         for (tag, lie) in &self.lies {
             tags.retain(|(other, _)| other != tag);
             tags.push((*tag, lie.clone()));
         }
+        tags.retain(|(tag, _)| !self.absent.contains(tag));
         tags.sort_by_key(|(tag, _)| *tag);
         tags
     }
@@ -202,14 +255,19 @@ pub fn member(archive: &mut Vec<u8>, name: &[u8], content: &[u8]) {
     }
 }
 
-/// A header with a region around it all (rpm: `docs/manual/format_header.md`).
-fn store(tags: &[(u32, Value)], region: u32) -> Vec<u8> {
+fn md5(bytes: &[u8]) -> Vec<u8> {
+    md5::Md5::digest(bytes).to_vec()
+}
+
+/// A header with a region around it all, if one is named (rpm: `docs/manual/format_header.md`).
+fn store(tags: &[(u32, Value)], region: Option<u32>) -> Vec<u8> {
     let (mut index, mut data) = (Vec::new(), Vec::new());
     for (tag, value) in tags {
         let (kind, align, count, bytes): (u32, usize, usize, Vec<u8>) = match value {
             Value::Int16(n) => (3, 2, n.len(), n.iter().flat_map(|n| n.to_be_bytes()).collect()),
             Value::Int32(n) => (4, 4, n.len(), n.iter().flat_map(|n| n.to_be_bytes()).collect()),
             Value::Int64(n) => (5, 8, n.len(), n.iter().flat_map(|n| n.to_be_bytes()).collect()),
+            Value::Bytes(bytes) => (7, 1, bytes.len(), bytes.clone()),
             Value::Text(text) => (6, 1, 1, [text, &b"\0"[..]].concat()),
             Value::Texts(texts) => {
                 (8, 1, texts.len(), texts.iter().flat_map(|t| [t, &b"\0"[..]].concat()).collect())
@@ -219,16 +277,14 @@ fn store(tags: &[(u32, Value)], region: u32) -> Vec<u8> {
         index.push([*tag, kind, data.len() as u32, count as u32]);
         data.extend(bytes);
     }
-    index.insert(0, [region, 7, data.len() as u32, 16]);
-    let back = (index.len() as u32 * 16).wrapping_neg();
-    data.extend([region, 7, back, 16].into_iter().flat_map(u32::to_be_bytes));
+    if let Some(region) = region {
+        index.insert(0, [region, 7, data.len() as u32, 16]);
+        let back = (index.len() as u32 * 16).wrapping_neg();
+        data.extend([region, 7, back, 16].into_iter().flat_map(u32::to_be_bytes));
+    }
     let sizes = [index.len() as u32, data.len() as u32];
     let numbers = sizes.into_iter().chain(index.into_iter().flatten()).flat_map(u32::to_be_bytes);
     let mut header = [0x8e, 0xad, 0xe8, 1, 0, 0, 0, 0].into_iter().chain(numbers).collect::<Vec<u8>>();
     header.extend(data);
-    // what follows the signature header begins at a multiple of eight
-    if region == 62 {
-        header.resize(header.len().next_multiple_of(8), 0);
-    }
     header
 }

@@ -5,6 +5,7 @@ mod corpus;
 mod features;
 mod forge;
 mod forged;
+mod format3;
 mod hostile;
 mod kept;
 mod order;

@@ -12,6 +12,7 @@
 //! This is not the rpm crate's parser because that one trusts the offsets it reads, searches rpmdb blobs'
 //! region before their dribbles, and gives no access to the region's bytes, which an rpmdb keeps verbatim.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -76,7 +77,8 @@ pub struct Blob {
     /// Index and data, as they were read.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
-    is_all_region: bool,
+    /// How many of the entries the region has, its own among them; 0 without a region.
+    region: usize,
 }
 
 /// Sizes announced before an index.
@@ -122,13 +124,31 @@ impl Blob {
             ensure!(used <= data.len(), "the header's entries overlap");
             entries.push(entry);
         }
-        let is_all_region = check_region(&entries, data)?;
-        Ok(Self { bytes, entries, is_all_region })
+        let region = check_region(&entries, data)?;
+        Ok(Self { bytes, entries, region })
+    }
+
+    /// Whether there is a region.
+    pub fn has_region(&self) -> bool {
+        self.region > 0
     }
 
     /// Whether the region covers the whole header, as it does in a package file.
     pub fn is_all_region(&self) -> bool {
-        self.is_all_region
+        self.region == self.entries.len() && self.entries[0].data.end == self.data().len()
+    }
+
+    /// The region, index and data; all of a header that has none.
+    pub fn region(&self) -> (&[u8], &[u8]) {
+        match self.region {
+            0 => (self.index(), self.data()),
+            entries => (&self.index()[..entries * ENTRY_SIZE], &self.data()[..self.entries[0].data.end]),
+        }
+    }
+
+    /// The entries that are not of the region.
+    pub fn dribbles(&self) -> &[Entry] {
+        &self.entries[self.region..]
     }
 
     /// The index as stored.
@@ -176,14 +196,14 @@ impl Blob {
     }
 
     /// Strings as bytes; empty when the tag is absent. A single string is an array of one.
-    pub fn strings(&self, tag: Tag) -> Result<Vec<&[u8]>> {
+    pub fn strings(&self, tag: impl Into<u32> + Display + Copy) -> Result<Vec<&[u8]>> {
         let Some(entry) = self.find(tag) else { return Ok(Vec::new()) };
         ensure!(entry.kind.width().is_none(), "{tag} holds {:?}, expected strings", entry.kind);
         Ok(self.bytes_of(entry).split_inclusive(|b| *b == 0).map(|s| &s[..s.len() - 1]).collect())
     }
 
     /// Strings that must be UTF-8; empty when the tag is absent.
-    pub fn texts(&self, tag: Tag) -> Result<Vec<&str>> {
+    pub fn texts(&self, tag: impl Into<u32> + Display + Copy) -> Result<Vec<&str>> {
         let text = |s| std::str::from_utf8(s).with_context(|| format!("{tag} is not UTF-8"));
         self.strings(tag)?.into_iter().map(text).collect()
     }
@@ -223,13 +243,13 @@ fn strings_length(bytes: &[u8], count: usize) -> Option<usize> {
     }
 }
 
-/// Checks the region that entry 0 describes; true if it covers the whole header. Its trailer, the last thing
-/// in its data, looks like an entry whose offset is minus the size of the region's index.
-fn check_region(entries: &[Entry], data: &[u8]) -> Result<bool> {
+/// Checks the region that entry 0 describes, and counts its entries; 0 without a region. Its trailer, the last
+/// thing in its data, looks like an entry whose offset is minus the size of the region's index.
+fn check_region(entries: &[Entry], data: &[u8]) -> Result<usize> {
     let first = &entries[0];
     let regions = [Tag::RPMTAG_HEADERIMAGE, Tag::RPMTAG_HEADERSIGNATURES, Tag::RPMTAG_HEADERIMMUTABLE];
     if !regions.map(u32::from).contains(&first.tag) {
-        return Ok(false);
+        return Ok(0);
     }
     ensure!(first.kind == Kind::Bin && first.count == ENTRY_SIZE, "the header's region has no trailer");
     let offset = be32(&data[first.data.clone()], 8).cast_signed();
@@ -238,7 +258,7 @@ fn check_region(entries: &[Entry], data: &[u8]) -> Result<bool> {
         size.is_multiple_of(ENTRY_SIZE) && (1..=entries.len()).contains(&(size / ENTRY_SIZE)),
         "the header's region begins at {offset}, expected a multiple of {ENTRY_SIZE} within the index"
     );
-    Ok(size == entries.len() * ENTRY_SIZE && first.data.end == data.len())
+    Ok(size / ENTRY_SIZE)
 }
 
 /// A big-endian integer. The caller has checked that there are four bytes.

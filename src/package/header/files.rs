@@ -1,17 +1,13 @@
 //! The file list of a header: parallel arrays, one item per file.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rpm::IndexTag as Tag;
 
 use super::blob::Blob;
 use super::{FileEntry, same_length};
 
-/// See [`super::Header::files`].
-pub fn files(header: &Blob) -> Result<Vec<FileEntry>> {
-    ensure!(
-        header.find(Tag::RPMTAG_OLDFILENAMES).is_none(),
-        "the file list has the form of rpm older than 4 (OLDFILENAMES)"
-    );
+/// See [`super::Header::files`]. `signatures` are those of all files, or none.
+pub fn files(header: &Blob, signatures: &[&str]) -> Result<Vec<FileEntry>> {
     let names = header.texts(Tag::RPMTAG_BASENAMES)?;
     let directories = header.texts(Tag::RPMTAG_DIRNAMES)?;
     let column = Columns { header, files: names.len() };
@@ -27,11 +23,18 @@ pub fn files(header: &Blob) -> Result<Vec<FileEntry>> {
     let flags = column.optional(Tag::RPMTAG_FILEFLAGS)?;
     let verify = column.optional(Tag::RPMTAG_FILEVERIFYFLAGS)?;
     let device = column.optional(Tag::RPMTAG_FILEDEVICES)?;
-    let inode = column.optional(Tag::RPMTAG_FILEINODES)?;
+    let inode = match header.find(Tag::RPMTAG_FILEINODES) {
+        Some(_) => column.required(Tag::RPMTAG_FILEINODES)?,
+        // no file is another's hard link
+        None => (0..u32::try_from(names.len()).context("counting files")?).collect(),
+    };
     let rdev = column.optional(Tag::RPMTAG_FILERDEVS)?;
     let langs = column.texts(Tag::RPMTAG_FILELANGS)?;
     let color = column.optional(Tag::RPMTAG_FILECOLORS)?;
     let caps = column.texts(Tag::RPMTAG_FILECAPS)?;
+    if !signatures.is_empty() {
+        same_length(names.len(), [signatures.len()], "signed files")?;
+    }
 
     let entry = |(index, name): (usize, &str)| {
         let directory = directories.get(directory[index] as usize).with_context(|| {
@@ -55,6 +58,7 @@ pub fn files(header: &Blob) -> Result<Vec<FileEntry>> {
             langs: langs[index].to_owned(),
             color: color[index],
             caps: caps[index].to_owned(),
+            ima: signatures.get(index).copied().unwrap_or_default().to_owned(),
         })
     };
     names.iter().copied().enumerate().map(entry).collect()
