@@ -73,6 +73,7 @@ fn main() -> Result<ExitCode> {
         epoch,
         docs: true,
         langs: None,
+        ima: false,
         arch: Arch::host().context("strata does not know this machine's architecture")?,
     };
     let mut macros = Macros::default();

@@ -279,6 +279,8 @@ pub struct Layer {
     pub docs: bool,
     /// Languages kept, as rpm's `%_install_langs`; all when absent.
     pub langs: Option<Vec<String>>,
+    /// Give files the IMA signatures of their packages.
+    pub ima: bool,
     /// Everything that is done to the rootfs after the packages.
     pub config: Configuration,
     /// Fields set in os-release, in order.

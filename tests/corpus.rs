@@ -149,6 +149,7 @@ impl Rig {
             epoch,
             docs: true,
             langs: None,
+            ima: false,
             arch: Arch::host().unwrap(),
         };
         let mut macros = Macros::default();

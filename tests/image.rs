@@ -473,6 +473,29 @@ fn what_an_image_cannot_hold_is_refused_by_name() {
     refused(&redirect, "user.overlay.redirect");
 }
 
+/// As a tree has it under a name that an ordinary user may set.
+#[test]
+fn ima_signatures_go_out_and_in() {
+    let (dir, value) = (temp(), "0x030204abcdef");
+    let tree = dir.path().join("tree");
+    write(&tree, "usr/bin/signed", b"signed", 0o755);
+    let attribute = ["-n", "user.strata.ima", "-v", value];
+    run("setfattr", &[&attribute[..], &[tree.join("usr/bin/signed").to_str().unwrap()]].concat());
+    let archive = dir.path().join("layer.tar");
+    let entries: Vec<_> = delta(&tree, &[], &|_| None).unwrap().changed.into_values().collect();
+    strata::image::tar::write(&tree, &entries, &mut fs::File::create(&archive).unwrap()).unwrap();
+    let python =
+        "import sys, tarfile; print(tarfile.open(sys.argv[1]).getmember('usr/bin/signed').pax_headers)";
+    let headers = run("python3", &["-c", python, archive.to_str().unwrap()]);
+    assert!(
+        headers.contains("'SCHILY.xattr.security.ima': ") && !headers.contains("user.strata"),
+        "{headers}"
+    );
+
+    let (_guard, extracted) = extract(&foreign_image(dir.path(), &[archive]), "image");
+    assert_eq!(xattrs(&extracted.join("usr/bin/signed")), format!("user.strata.ima={value}"));
+}
+
 #[test]
 fn gnu_tar_reads_names_that_are_not_text() {
     let dir = temp();

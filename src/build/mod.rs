@@ -551,6 +551,7 @@ impl<'a> Build<'a> {
             epoch: job.epoch,
             docs: job.layer.docs,
             langs: job.layer.langs.as_deref(),
+            ima: job.layer.ima,
             arch: plan.stream.arch,
         };
         let mut macros = Macros::default();

@@ -154,7 +154,11 @@ fn layer_rows(layer: &Layer) -> Vec<Row> {
 fn package_rows(layer: &Layer, rows: &mut Rows) {
     let packages = &layer.packages;
     rows.add("repos", packages.repos.join(" "), None);
-    let switches = [(packages.weak_deps, "weak dependencies"), (layer.docs, "documentation")];
+    let switches = [
+        (packages.weak_deps, "weak dependencies"),
+        (layer.docs, "documentation"),
+        (layer.ima, "IMA signatures"),
+    ];
     let with: Vec<_> = switches.iter().filter(|(on, _)| *on).map(|(_, what)| *what).collect();
     if !with.is_empty() {
         rows.add("with", with.join(", "), None);

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use crate::error::hinted;
+use crate::install::{caps, ima};
 
 /// A path of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Entry {
     pub gid: u32,
     /// Time of last change, UTC seconds.
     pub mtime: i64,
-    /// `security.capability` (revision 2) and `user.*`.
+    /// `security.capability` (revision 2), `security.ima` and `user.*`.
     pub xattrs: BTreeMap<OsString, Vec<u8>>,
 }
 
@@ -311,15 +312,16 @@ fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
                 "it has the overlay xattr {}: expected an overlay without redirects and metacopy",
                 OsStr::from_bytes(name).display()
             ),
-            None if name.starts_with(b"user.") || name == b"security.capability" => {}
+            None if name.starts_with(b"user.") || name == caps::XATTR.as_bytes() => {}
             None => continue,
         }
         let name = OsString::from_vec(name.to_vec());
-        let mut value = xattr(path, &name)?;
-        if name == "security.capability" {
-            value = capability(value)?;
-        }
-        kept.insert(name, value);
+        let value = xattr(path, &name)?;
+        match name.to_str() {
+            Some(caps::XATTR) => kept.insert(name, capability(value)?),
+            Some(ima::IN_TREE) => kept.insert(ima::XATTR.into(), value),
+            _ => kept.insert(name, value),
+        };
     }
     Ok(kept)
 }

@@ -5,8 +5,9 @@
 //! for chroot, and what happens to the name itself never follows a link. Blobs are verified against digest,
 //! size and diff id; the tree has its final name only when all of them were.
 //!
-//! Left out are device nodes and fifos, which no image of ours holds, and xattrs other than `user.*` and
-//! `security.capability`; those of overlays too, which would mean something when the tree is mounted.
+//! Left out are device nodes and fifos, which no image of ours holds, and xattrs other than `user.*`,
+//! `security.capability` and `security.ima`, which a tree has under another name; those of overlays too, which would
+//! mean something when the tree is mounted.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -27,6 +28,7 @@ use rustix::io::Errno;
 use super::oci::{Image, Layout, digest_of};
 use super::untar::{Member, Reader, decompress};
 use crate::digest::{Digest, Hasher};
+use crate::install::{caps, ima};
 
 /// Unpacks `image` of `layout` as the new directory `target`.
 ///
@@ -266,7 +268,8 @@ fn set_attributes(file: &impl AsFd, member: &Member) -> Result<()> {
     rustix::fs::fchown(file, Some(uid), Some(gid)).context("setting its owner")?;
     rustix::fs::fchmod(file, Mode::from(member.mode)).context("setting its mode")?;
     for (name, value) in &member.xattrs {
-        let ours = name == b"security.capability"
+        let name = if name == ima::XATTR.as_bytes() { ima::IN_TREE.as_bytes() } else { &name[..] };
+        let ours = name == caps::XATTR.as_bytes()
             || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
         if ours {
             rustix::fs::fsetxattr(file, OsStr::from_bytes(name), value, XattrFlags::empty())

@@ -20,11 +20,11 @@
 //! Where rpm only warns strata stops: a scriptlet that fails, whatever its phase, is an error; one that ends
 //! well but complains of what it could not do is warned of.
 //! Differences in what is written: none intended but times; the tests compare with rpm itself. Signatures of
-//! files (IMA, fs-verity) go into the rpmdb with the header, not into `security.ima`, as with rpm without its
-//! `ima` and `fsverity` plugins: no manifest can ask for them, and an ordinary user could not write them.
+//! files go into the rpmdb with the header; into `security.ima` where they are asked for, as by rpm's plugin `ima`.
 
 pub(crate) mod caps;
 mod fate;
+pub(crate) mod ima;
 mod kept;
 pub mod lua;
 pub mod macros;
@@ -84,6 +84,8 @@ pub struct Transaction<'a> {
     pub docs: bool,
     /// Languages kept, as `%_install_langs`; all when absent.
     pub langs: Option<&'a [String]>,
+    /// Give files the IMA signatures that their packages have, as `user.strata.ima`.
+    pub ima: bool,
     /// Architecture of the rootfs.
     pub arch: Arch,
 }
@@ -192,6 +194,7 @@ impl Package {
         let package = Self::new(Header::open(path)?, OnceLock::new(), Origin::File(path.to_owned()))?;
         for file in &package.files {
             caps::xattr(&file.caps)
+                .and_then(|_| ima::signature(file))
                 .with_context(|| format!("reading {} of {}", file.path, package.nevra()))?;
         }
         Ok(package)
@@ -377,7 +380,8 @@ impl Run<'_> {
 
     fn place(&mut self, package: usize) -> Result<()> {
         let staging = self.staging.take(package)?;
-        place::install(&self.rootfs, &self.packages[package], &self.fates[package], &staging, self.progress)?;
+        let (package, fates) = (&self.packages[package], &self.fates[package]);
+        place::install(&self.rootfs, package, fates, &staging, self.tx.ima, self.progress)?;
         std::fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
     }
 
@@ -615,7 +619,7 @@ mod tests {
             langs: String::new(),
             color: 0,
             caps: String::new(),
+            ima: String::new(),
         }
     }
 }
-            ima: String::new(),

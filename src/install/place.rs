@@ -1,6 +1,6 @@
 //! Putting verified files into the rootfs, and taking files away (rpm: `lib/fsm.c`).
 //!
-//! A staged file gets its owner and capabilities while nobody sees it and is then renamed into place.
+//! A staged file gets its owner and attributes while nobody sees it and is then renamed into place.
 //! Directories are made where they belong. Every parent is opened inside the rootfs, so that links, which
 //! any package or scriptlet may have made, can't lead out of it.
 
@@ -15,23 +15,24 @@ use rustix::io::Errno;
 use super::fate::Fate;
 use super::owner::{Access, Owners};
 use super::payload::mtime;
-use super::{Package, caps, file_type, has};
+use super::{Package, caps, file_type, has, ima};
 use crate::error::HintExt;
 use crate::package::header::FileEntry;
 use crate::progress::Progress;
 use crate::rootfs::{Rootfs, split};
 
-/// Installs the files of `package`, whose payload was unpacked into `staging`.
+/// Installs the files of `package`, whose payload was unpacked into `staging`; with their signatures if `ima`.
 pub(super) fn install(
     rootfs: &Rootfs,
     package: &Package,
     fates: &[Fate],
     staging: &Path,
+    ima: bool,
     progress: &dyn Progress,
 ) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let staging = fs::open(staging, flags, Mode::empty()).context("opening the staging directory")?;
-    let mut placer = Placer { rootfs, staging, owners: Owners::read(rootfs)?, parent: None, progress };
+    let mut placer = Placer { rootfs, staging, owners: Owners::read(rootfs)?, parent: None, ima, progress };
     for (file, fate) in package.files.iter().zip(fates).filter(|(f, _)| !has(f, FileFlags::GHOST)) {
         placer
             .place(file, *fate)
@@ -61,6 +62,7 @@ struct Placer<'a> {
     owners: Owners,
     /// The directory of the file before: files come sorted.
     parent: Option<(String, OwnedFd)>,
+    ima: bool,
     progress: &'a dyn Progress,
 }
 
@@ -91,7 +93,7 @@ impl Placer<'_> {
         if file_type(file.mode) == FileType::Directory {
             return self.directory(file, parent.as_fd(), name, access);
         }
-        if fate == Fate::Touch && touch(file, parent.as_fd(), name, access)? {
+        if fate == Fate::Touch && touch(file, parent.as_fd(), name, access, self.ima)? {
             return Ok(());
         }
         let staged = file.index.to_string();
@@ -113,7 +115,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Gives a staged file its owner, mode and capabilities. It is ours already, with the header's mode.
+    /// Gives a staged file its owner, mode, capabilities and signature. It is ours already, with the header's mode.
     fn finish(&self, file: &FileEntry, staged: &str, access: Access) -> Result<()> {
         if !rustix::process::geteuid().is_root() {
             return Ok(());
@@ -130,11 +132,12 @@ impl Placer<'_> {
             fs::chmodat(&self.staging, staged, Mode::from_raw_mode(mode), AtFlags::empty())
                 .context("setting its mode")?;
         }
-        if !file.caps.is_empty() && file_type(file.mode) == FileType::RegularFile {
+        let has_more = !file.caps.is_empty() || self.ima && !file.ima.is_empty();
+        if has_more && file_type(file.mode) == FileType::RegularFile {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd =
                 fs::openat(&self.staging, staged, flags, Mode::empty()).context("opening the staged file")?;
-            set_caps(fd.as_fd(), file)?;
+            set_xattrs(fd.as_fd(), file, self.ima)?;
         }
         Ok(())
     }
@@ -180,9 +183,9 @@ impl Placer<'_> {
     }
 }
 
-/// Gives the file that is there already its owner, mode, time and capabilities; false if there is none of its
-/// type any more.
-fn touch(file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) -> Result<bool> {
+/// Gives the file that is there already its owner, mode, time, capabilities and signature; false if there is none of
+/// its type any more.
+fn touch(file: &FileEntry, parent: BorrowedFd, name: &str, access: Access, ima: bool) -> Result<bool> {
     let kind = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(false),
         result => FileType::from_raw_mode(result.context("looking at what is there")?.st_mode),
@@ -197,7 +200,7 @@ fn touch(file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) -> Re
         let fd = fs::openat(parent, name, flags, Mode::empty()).context("opening what is there")?;
         own(fd.as_fd(), file, access)?;
         if rustix::process::geteuid().is_root() {
-            set_caps(fd.as_fd(), file)?;
+            set_xattrs(fd.as_fd(), file, ima)?;
         }
     }
     Ok(true)
@@ -225,10 +228,15 @@ fn own_link(file: &FileEntry, parent: BorrowedFd, name: &str, access: Access) ->
     fs::utimensat(parent, name, &mtime(file), flags).context("setting its time")
 }
 
-fn set_caps(fd: BorrowedFd, file: &FileEntry) -> Result<()> {
-    let Some(value) = caps::xattr(&file.caps)? else { return Ok(()) };
-    fs::fsetxattr(fd, caps::XATTR, &value, XattrFlags::empty())
-        .with_context(|| format!("setting its capabilities {}", file.caps))
+fn set_xattrs(fd: BorrowedFd, file: &FileEntry, ima: bool) -> Result<()> {
+    let set = |name, value: Vec<u8>| fs::fsetxattr(fd, name, &value, XattrFlags::empty());
+    if let Some(value) = caps::xattr(&file.caps)? {
+        set(caps::XATTR, value).with_context(|| format!("setting its capabilities {}", file.caps))?;
+    }
+    if ima && let Some(value) = ima::signature(file)? {
+        set(ima::IN_TREE, value).context("setting its IMA signature")?;
+    }
+    Ok(())
 }
 
 /// Renames what is there, if it still is.

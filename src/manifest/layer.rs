@@ -13,11 +13,12 @@ use crate::image::reference::Place as ImagePlace;
 use crate::plan::{Base, Configuration, ImageConfig, Layer, Packages, Sourced};
 
 /// What included files and `[[when]]` blocks may hold.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "include",
     "weak-deps",
     "docs",
     "langs",
+    "ima",
     "overlay",
     "sysusers",
     "tmpfiles",
@@ -36,8 +37,8 @@ const KEYS: [&str; 21] = [
     "image",
     "when",
 ];
-const OWN_KEYS: [&str; 22] = keys_and("from");
-const WHEN_KEYS: [&str; 22] = keys_and("if");
+const OWN_KEYS: [&str; 23] = keys_and("from");
+const WHEN_KEYS: [&str; 23] = keys_and("if");
 
 const fn keys_and(key: &'static str) -> [&'static str; KEYS.len() + 1] {
     let mut keys = [key; KEYS.len() + 1];
@@ -69,6 +70,7 @@ impl Draft {
             packages: Packages::default(),
             docs: false,
             langs: None,
+            ima: false,
             config: Configuration::default(),
             os_release: Vec::new(),
             image: ImageConfig::default(),
@@ -254,6 +256,9 @@ impl Draft {
         }
         if let Some(langs) = table.get("langs") {
             self.layer.langs = Some(langs.texts().into_iter().map(|text| text.value).collect());
+        }
+        if let Some(ima) = table.boolean("ima") {
+            self.layer.ima = ima;
         }
         self.add_packages(table, stream);
         self.layer.config.add(table);

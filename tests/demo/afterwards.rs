@@ -148,6 +148,7 @@ fn strata_upgrades(root: &Path, name: &str) {
         epoch: EPOCH,
         docs: true,
         langs: None,
+        ima: false,
         arch: Arch::host().unwrap(),
         store: None,
     };

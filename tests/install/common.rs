@@ -36,6 +36,7 @@ pub struct Rig {
     pub theirs: PathBuf,
     pub docs: bool,
     pub langs: Option<Vec<String>>,
+    pub ima: bool,
     pub store: Option<Store>,
     pub warnings: Warnings,
 }
@@ -66,7 +67,16 @@ impl Rig {
         for sub in ["ours", "theirs", "stage"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
-        Self { dir, ours, theirs, docs: true, langs: None, store: None, warnings: Warnings::default() }
+        Self {
+            dir,
+            ours,
+            theirs,
+            docs: true,
+            langs: None,
+            ima: false,
+            store: None,
+            warnings: Warnings::default(),
+        }
     }
 
     /// Does the same in both roots.
@@ -95,6 +105,7 @@ impl Rig {
             epoch: EPOCH,
             docs: self.docs,
             langs: self.langs.as_deref(),
+            ima: self.ima,
             arch: Arch::host().unwrap(),
         };
         run(&tx, runner, &self.warnings)

@@ -7,6 +7,7 @@ mod forge;
 mod forged;
 mod format3;
 mod hostile;
+mod ima;
 mod kept;
 mod order;
 #[path = "../real/mod.rs"]

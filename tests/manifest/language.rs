@@ -36,6 +36,7 @@ C = "when"
             "shared/common.toml",
             r#"
 docs = true
+ima = true
 weak-deps = false
 kargs = ["common"]
 
@@ -51,6 +52,7 @@ default-target = "multi-user.target"
     ]);
     let top = tree.top();
     assert!(!top.docs);
+    assert!(top.ima);
     assert!(top.packages.weak_deps);
     assert_eq!(values(&top.config.kargs), ["common", "own", "when"]);
     assert_eq!(top.config.default_target.unwrap().value, "graphical.target");

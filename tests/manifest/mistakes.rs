@@ -1187,7 +1187,7 @@ error: unknown key `\u{1b}[31m`
   |
 3 | "\u001b[31m" = 1
   | ^^^^^^^^^^^^
-  hint: expected one of `include`, `weak-deps`, `docs`, `langs`, `overlay`, `sysusers`, `tmpfiles`, `kargs`, `packages`, `override`, `group`, `user`, `file`, `symlink`, `remove`, `units`, `kernel`, `script`, `os-release`, `image`, `when`, `from`
+  hint: expected one of `include`, `weak-deps`, `docs`, `langs`, `ima`, `overlay`, `sysusers`, `tmpfiles`, `kargs`, `packages`, `override`, `group`, `user`, `file`, `symlink`, `remove`, `units`, `kernel`, `script`, `os-release`, `image`, `when`, `from`
 "#);
 }
 

@@ -178,6 +178,7 @@ impl<'a> Roots<'a> {
             epoch,
             docs: !self.case.excludedocs,
             langs: langs.as_deref(),
+            ima: false,
             arch: Arch::host().unwrap(),
         };
         let sandbox = Sandbox { rootfs: self.ours.clone(), epoch };
