@@ -24,7 +24,7 @@ section() {
     od -An -j $(($2 + 8)) -N 8 -t u4 --endian=big "$1" | { read -r entries data; echo $((16 + entries * 16 + data)); }
 }
 
-for target in header package rpmdb repodata image text; do mkdir -p "corpus/$target"; done
+for target in header package rpmdb repodata image exchange text; do mkdir -p "corpus/$target"; done
 for payload in w.ufdio w9.gzdio w9.bzdio w6.xzdio w6.lzdio w3.zstdio; do
     build "$payload"
     rpm=$work/RPMS/head.rpm
@@ -55,3 +55,11 @@ ln -s file "$work/tree/usr/share/link"
 for format in pax gnu ustar; do
     tar --format="$format" --owner 0 --group 0 --mtime @1500000000 -C "$work/tree" -cf "corpus/image/$format" usr
 done
+
+# a lock, and what it answers after a NUL
+data=../tests/data/exchange
+pair() { { cat "$data/$2"; printf '\0'; cat "$data/$3"; } > "corpus/exchange/$1"; }
+pair konflux prototype-multi-arch.rpms.lock.yaml prototype-multi-arch.rpms.in.yaml
+pair rpm-ostree manifest-lock.x86_64.2023-11-26.json manifest-lock.overrides.2024-08-11.yaml
+pair libpkgmanifest packages.manifest.yaml packages.input.yaml
+cp "$data/hermeto-modularity.rpms.lock.yaml" corpus/exchange/modules

@@ -4,9 +4,11 @@
 //! `tests/fuzz_corpus.rs` replays the corpora through the same functions.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use strata::exchange::{self, Foreign, Target as Place};
 use strata::image::reference::Reference;
 use strata::image::untar;
 use strata::install::macros::Macros;
@@ -27,7 +29,8 @@ use strata::sysusers;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
+    ("exchange", exchange),
     ("header", header),
     ("image", image),
     ("package", package),
@@ -150,6 +153,29 @@ pub fn image(bytes: &[u8]) {
     }
     if let Ok(set) = PackageSet::from_json(bytes) {
         PackageSet::from_json(&set.to_json(&Origins::default())).expect("what strata writes it reads");
+    }
+}
+
+/// A lock of another tool and, after a NUL, what it answers: its input, or its overrides.
+pub fn exchange(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let (lock, input) = text.split_once('\0').map_or((text, None), |(lock, input)| (lock, Some(input)));
+    let (lock, path) = ((lock, Path::new("lock.x86_64")), Path::new("input"));
+    let overrides: Vec<_> = input.map(|input| (input.to_owned(), path)).into_iter().collect();
+    let input = input.map(|input| (input, path));
+    let place = Place { stream: "demo".to_owned(), layer: "node".to_owned(), plans: BTreeMap::new() };
+    take(exchange::konflux::import(lock, input, &place), &place);
+    take(exchange::libpkgmanifest::import(lock, input), &place);
+    take(exchange::rpm_ostree::import(lock, &overrides, None), &place);
+}
+
+/// Makes locks and manifests of what was imported. Those that are made are read.
+fn take<E>(imported: Result<Foreign, E>, place: &Place) {
+    let Ok(foreign) = imported else { return };
+    let _ = foreign.manifests(place);
+    for lockfile in foreign.locks(place).unwrap_or_default() {
+        let written = lockfile.to_toml();
+        Lockfile::parse(&written, Path::new("fuzz.toml")).expect("what strata writes it reads");
     }
 }
 
