@@ -39,7 +39,7 @@ def run(results, name, *command):
     if status:
         sys.exit(f"{name}: exit status {status}")
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    line = f"{name} {wall:.3f} {usage.ru_utime:.2f} {usage.ru_stime:.2f} {usage.ru_maxrss}"
+    line = f"{name} {wall:.3f} {usage.ru_utime:.3f} {usage.ru_stime:.3f} {usage.ru_maxrss}"
     with open(results, "a") as file:
         print(line, file=file)
     print(line, flush=True)

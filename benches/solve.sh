@@ -9,10 +9,9 @@
 #   ours cold    strata lock, the store empty          peer cold    dnf --assumeno, once per layer, the cache empty at first
 #   ours warm    the same, the store of the run before peer warm    the same, the cache of the run before
 #
-# dnf solves each layer that asks for anything together with those below: it has nothing installed to stand on. Prints the medians as lines
-# `bench solve-CORPUS-cold-wall: ours S s, peer S s, ratio R, peak MiB`; the ratio is the peer's time by ours, the peak
-# that of our largest process. Then measures how both grow with the repository and with the request, warm, and draws
-# PICTURE (docs/solve-growth.svg if not given).
+# dnf solves each layer that asks for anything together with those below: it has nothing installed to stand on. Prints
+# what bench.py reports. Then measures how both grow with the repository and with the request, warm, and draws PICTURE
+# (docs/solve-growth.svg if not given).
 set -euo pipefail
 corpus=$(realpath "${1:?a corpus, see the head of this file}")
 runs=${2:-3}
@@ -53,14 +52,13 @@ run_peer() {
     done
 }
 
-# Notes what is measured, its wall, user and system seconds, and the peak of its largest process in KiB.
 measure() { # NAME WHO cold|warm
     case "$2 $3" in
         "ours cold") rm -rf "$work/$1/store" ;;
         "peer cold") rm -rf "$work/$1/root" ;;
     esac
     mkdir -p "$work/$1/root"
-    (cd "$work/$1" && /usr/bin/time -f "$1 $2 $3 %e %U %S %M" -a -o "$work/results" bash -euo pipefail -c "run_$2") \
+    (cd "$work/$1" && python3 "$here/benches/bench.py" run "$work/results" "$1-$2-$3" bash -euo pipefail -c "run_$2") \
         > "$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
     tail -n1 "$work/results"
 }
@@ -108,21 +106,20 @@ for request in 10 30 100 300; do
     done
 done
 
+pairs=()
+for name in corpus 30000; do
+    for temperature in cold warm; do
+        pairs+=("solve-$name-$temperature=$name-ours-$temperature:$name-peer-$temperature")
+    done
+done
+python3 "$here/benches/bench.py" report "$work/results" "${pairs[@]}"
+
 python3 - "$work/results" "$picture" <<'PY'
 import math, statistics, sys
 
 runs = [line.split() for line in open(sys.argv[1])]
-def medians(name, who, temperature):
-    rows = [r[3:] for r in runs if r[:3] == [name, who, temperature]]
-    wall, user, system, peak = (statistics.median(float(row[i]) for row in rows) for i in range(4))
-    return wall, user + system, peak / 1024
-
-for name in ("corpus", "30000"):
-    for temperature in ("cold", "warm"):
-        ours, peer = (medians(name, who, temperature) for who in ("ours", "peer"))
-        for metric, at in (("wall", 0), ("cpu", 1)):
-            print(f"bench solve-{name}-{temperature}-{metric}: ours {ours[at]:.2f} s, peer {peer[at]:.2f} s, "
-                  f"ratio {peer[at] / max(ours[at], 0.01):.1f}, peak {ours[2]:.0f} MiB")
+def warm(name, who): # processor seconds
+    return statistics.median(float(r[2]) + float(r[3]) for r in runs if r[0] == f"{name}-{who}-warm")
 
 # Both axes logarithmic: a straight line of slope 1 is proportional growth.
 LOW, HIGH = 0.01, 10.0
@@ -144,7 +141,7 @@ def panel(left, title, points):
                    f'<text x="{x1}" y="{y(points[-1][at]) - 6:.0f}" text-anchor="end" fill="{color}">{who}</text>')
     return out
 
-points = lambda names: [(n, *(medians(name, who, "warm")[1] for who in ("ours", "peer"))) for n, name in names]
+points = lambda names: [(n, *(warm(name, who) for who in ("ours", "peer"))) for n, name in names]
 sizes = points([(n, str(n)) for n in (1000, 3000, 10000, 30000)])
 requests = points([(n, f"request-{n}") for n in (10, 30, 100, 300)])
 svg = ['<svg xmlns="http://www.w3.org/2000/svg" width="800" height="300" font-family="sans-serif" font-size="12">',
