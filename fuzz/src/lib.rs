@@ -20,7 +20,7 @@ use strata::package::header::{Header, InstallTags, Phase};
 use strata::pkglist::PackageSet;
 use strata::repo::comps::Comps;
 use strata::repo::modules::Modules;
-use strata::repo::{Paths, compact, filelists, mirrors, primary, repomd, updateinfo};
+use strata::repo::{Packages, Paths, RepoPackage, filelists, mirrors, primary, repomd, updateinfo};
 use strata::rpmdb::Rpmdb;
 use strata::stamp::{OsRelease, Version};
 use strata::sysusers;
@@ -132,14 +132,17 @@ pub fn repodata(bytes: &[u8]) {
     let _ = updateinfo::parse(input(), LIMIT);
     let _ = Comps::parse(input(), LIMIT);
     let _ = Modules::parse(input(), LIMIT);
-    if let Ok(packages) = primary::parse(input(), LIMIT) {
-        let again = compact::read(&compact::write(&packages).unwrap()).unwrap();
-        assert_eq!(format!("{again:?}"), format!("{packages:?}"));
+    if let Ok(compact) = primary::parse(input(), LIMIT) {
+        let packages: Vec<RepoPackage> = Packages::read(compact).unwrap().iter().cloned().collect();
+        let again = Packages::from(packages.clone());
+        assert_eq!(format!("{:?}", again.iter().collect::<Vec<_>>()), format!("{packages:?}"));
     }
     if let Ok(index) = filelists::index(input(), LIMIT) {
         filelists::find(&mut io::Cursor::new(index), &Paths::all()).unwrap();
     }
-    let _ = compact::read(bytes);
+    if let Ok(packages) = Packages::read(bytes.to_vec()) {
+        packages.iter().for_each(|package| _ = packages.called(&package.nevra.name).count());
+    }
     let _ = filelists::find(&mut input(), &Paths::all());
 }
 

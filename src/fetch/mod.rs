@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::Url;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
@@ -32,7 +34,7 @@ use crate::progress::{Progress, Unit};
 use crate::repo::comps::Comps;
 use crate::repo::modules::Modules;
 use crate::repo::repomd::{Checksum, DataFile, Repomd};
-use crate::repo::{Paths, RepoMetadata, compact, filelists, filter, location, primary, updateinfo};
+use crate::repo::{Packages, Paths, RepoMetadata, compact, filelists, filter, location, primary, updateinfo};
 use crate::store::{Store, persist};
 
 use source::{Current, Source};
@@ -229,16 +231,14 @@ impl Fetcher {
                 },
             )
             .with_context(|| format!("reading the filelists of repository {}", repo.id))?;
-        filelists::add(&mut metadata.packages, found);
+        metadata.packages.add_files(found);
         Ok(())
     }
 
     /// Reads the advisories; a repository without updateinfo has none.
     pub fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
-        if let Some((file, data)) = self.further(repo, metadata, "updateinfo")? {
-            metadata.advisories = updateinfo::parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))
-                .with_context(|| format!("reading the updateinfo of repository {}", repo.id))?;
-        }
+        let advisories = self.document(repo, metadata, "updateinfo", updateinfo::parse)?;
+        metadata.advisories = advisories.unwrap_or_default();
         Ok(())
     }
 
@@ -246,9 +246,8 @@ impl Fetcher {
     pub fn comps(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
         // the same document, but for compression
         for kind in ["group_gz", "group"] {
-            if let Some((file, data)) = self.further(repo, metadata, kind)? {
-                metadata.comps = Comps::parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))
-                    .with_context(|| format!("reading the groups of repository {}", repo.id))?;
+            if let Some(comps) = self.document(repo, metadata, kind, Comps::parse)? {
+                metadata.comps = comps;
                 return Ok(());
             }
         }
@@ -257,11 +256,26 @@ impl Fetcher {
 
     /// Reads the modules; a repository without them has none.
     pub fn modules(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
-        if let Some((file, data)) = self.further(repo, metadata, "modules")? {
-            metadata.modules = Modules::parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))
-                .with_context(|| format!("reading the modules of repository {}", repo.id))?;
-        }
+        metadata.modules = self.document(repo, metadata, "modules", Modules::parse)?.unwrap_or_default();
         Ok(())
+    }
+
+    /// What another document of a repository says, if it has one of this kind.
+    fn document<T: Serialize + DeserializeOwned>(
+        &self,
+        repo: &plan::Repo,
+        metadata: &RepoMetadata,
+        kind: &str,
+        parse: impl FnOnce(File, u64) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let Some((file, data)) = self.further(repo, metadata, kind)? else { return Ok(None) };
+        let make = || {
+            let value = parse(file, unpacked_limit(&data, DOCUMENT_LIMIT))?;
+            let bytes = compact::seal(kind, &value)?;
+            Ok((value, bytes))
+        };
+        let value = self.parsed(&data.checksum, |kept| compact::unseal(kind, &fs::read(kept)?), make);
+        value.with_context(|| format!("reading the {kind} of repository {}", repo.id)).map(Some)
     }
 
     /// Brings packages into the store, verified. The first failure, in the order given, is returned; others
@@ -327,12 +341,11 @@ impl Fetcher {
         let parse = || {
             let path = self.kept(&data.checksum);
             let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-            let packages = primary::parse(file, unpacked_limit(data, DOCUMENT_LIMIT))?;
-            let compact = compact::write(&packages)?;
-            Ok((packages, compact))
+            let compact = primary::parse(file, unpacked_limit(data, DOCUMENT_LIMIT))?;
+            Ok((Packages::read(compact.clone())?, compact))
         };
         let mut packages = self
-            .parsed(&data.checksum, |kept| compact::read(&fs::read(kept)?), parse)
+            .parsed(&data.checksum, |kept| Packages::read(fs::read(kept)?), parse)
             .with_context(|| format!("reading primary.xml of repository {}", repo.id))?;
         filter::apply(&mut packages, &repo.includepkgs, &repo.excludepkgs)
             .with_context(|| format!("filtering repository {} ({})", repo.id, repo.origin))?;

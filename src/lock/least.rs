@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::resolve::{Error, Held, Request, solve};
+use crate::resolve::{Error, Held, Request, has_solution, solve};
 
 /// The names of `held` that have to be let go so that the request, which as it is holds less, has a solution when it
 /// holds the others, too: no more than are needed, for if any of them stayed there would be none. Fails as solving
@@ -50,11 +50,7 @@ impl<'s> Search<'s> {
         let mut held = self.held.clone();
         held.retain(|name, _| !gone.contains(name.as_str()));
         held.extend(self.request.held.clone());
-        match solve(&Request { held: &held, ..*self.request }) {
-            Ok(_) => Ok(true),
-            Err(Error::Unsatisfiable(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+        has_solution(&Request { held: &held, ..*self.request })
     }
 }
 

@@ -54,11 +54,10 @@ fn advice(members: &[&Installed], offered: &[&RepoMetadata]) -> String {
     let names: BTreeSet<&str> = members.iter().map(|i| i.package.name.as_str()).collect();
     let mut found: BTreeMap<&Evr, BTreeSet<&str>> = BTreeMap::new();
     let there = members.iter().map(|i| (&i.package.evr, i.package.name.as_str()));
-    let packages = offered.iter().flat_map(|repo| &repo.packages);
+    let called = |name| offered.iter().flat_map(move |repo| repo.packages.called(name));
+    let packages = names.iter().flat_map(|name| called(name));
     for (evr, name) in there.chain(packages.map(|p| (&p.nevra.evr, p.nevra.name.as_str()))) {
-        if names.contains(name) {
-            found.entry(evr).or_default().insert(name);
-        }
+        found.entry(evr).or_default().insert(name);
     }
     let consistent = found.iter().filter(|(_, have)| have.len() == names.len()).map(|(evr, _)| *evr);
     let named = names.iter().copied().collect::<Vec<_>>().join(", ");

@@ -85,7 +85,7 @@ pub(super) fn caught_up(
         } else {
             let is_enough = |evr: &Evr| is_as_new(evr, wanted) && (is_local || !is_as_new(wanted, evr));
             let named = |repo: &&'_ RepoMetadata| {
-                let mut packages = repo.packages.iter().filter(|p| p.nevra.name == *package);
+                let mut packages = repo.packages.called(package);
                 Some((repo.id.clone(), packages.find(|p| is_enough(&p.nevra.evr))?.nevra.clone()))
             };
             let (repo, by) = offered.iter().find_map(named)?;

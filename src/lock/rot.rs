@@ -53,7 +53,7 @@ impl<'l> Listed<'l> {
         if !self.digests.contains_key(repo) {
             let listed = match self.plan.stream.repos.get(repo).map(|repo| self.metadata.newest(repo)) {
                 None => Some(HashSet::new()),
-                Some(Ok(metadata)) => Some(metadata.packages.iter().filter_map(|p| p.sha256).collect()),
+                Some(Ok(metadata)) => Some(metadata.packages.digests().collect()),
                 Some(Err(error)) => {
                     self.progress
                         .warn(&format!("whether packages have left {repo} cannot be told: {error:#}"));

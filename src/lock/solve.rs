@@ -23,7 +23,6 @@ use crate::pkglist::PackageSet;
 use crate::plan::{self, Layer, Override, OverrideTo, Plan, SameEvr, Sourced};
 use crate::progress::Progress;
 use crate::repo::comps::Comps;
-use crate::repo::modules::Modules;
 use crate::repo::{Paths, RepoMetadata, RepoPackage};
 use crate::resolve::{self, Change, Edit, Effect, Held, Parent, Request, Source, Unsatisfiable};
 
@@ -375,14 +374,17 @@ impl<'r> Run<'r> {
     ) -> Held {
         let mut held = Held::new();
         let Some(lock) = previous.filter(|_| *self.update != Update::Everything) else { return held };
-        let packages = repos.iter().copied().chain(unlisted).flat_map(|repo| &repo.packages);
-        let offered: HashSet<&Nevra> = packages.map(|package| &package.nevra).collect();
+        let offered = |locked: &LockedPackage| {
+            let mut packages =
+                repos.iter().copied().chain(unlisted).flat_map(|r| r.packages.called(&locked.name));
+            packages.any(|package| is_version_of(locked, package))
+        };
         let asked = |name: &str| self.update.names().is_some_and(|names| names.contains(name));
         for package in lock.packages.iter().filter(|package| package.action != Action::Remove) {
             let overridden = layer.packages.overrides.iter().any(|entry| entry.value.package == package.name);
             let build = builds.get(source_name(&package.source));
             let fits = !overridden && build.is_none_or(|build| *build == package.source);
-            if fits && !asked(&package.name) && offered.contains(&package.nevra()) {
+            if fits && !asked(&package.name) && offered(package) {
                 held.entry(package.name.clone()).or_default().insert(package.evr.clone());
             }
         }
@@ -398,26 +400,18 @@ impl<'r> Run<'r> {
     /// The packages of an old lock that repositories have dropped and that are not to be repaired, as far as anything
     /// still tells what they require.
     fn unlisted(&self, layer: &Layer, lock: &Lockfile) -> Result<Vec<RepoMetadata>> {
-        let listed: HashSet<Digest> = self.digests().map(|(digest, _)| digest).collect();
         let mut gone = installed(&[lock]);
         gone.retain(|Installed { package, .. }| {
             let asked = self.update.names().is_some_and(|names| names.contains(&package.name));
-            !asked && package.repo != "file" && package.sha256.is_some_and(|digest| !listed.contains(&digest))
+            let is_listed = listed(self.repos.values(), package).is_some();
+            !asked && package.repo != "file" && package.sha256.is_some() && !is_listed
         });
         let recorded = self.recorded(&gone, &[lock], false)?;
-        let mut unlisted: BTreeMap<&str, RepoMetadata> = BTreeMap::new();
+        let mut unlisted: BTreeMap<&str, Vec<RepoPackage>> = BTreeMap::new();
         for installed in &gone {
             let LockedPackage { repo, location, sha256, size, source, .. } = &installed.package;
-            let Some(metadata) = self.repos.get(repo) else { continue };
             // what nobody has any more cannot stay
             let Ok(known) = self.parents(layer, std::slice::from_ref(installed), &recorded) else { continue };
-            let bare = || RepoMetadata {
-                packages: Vec::new(),
-                advisories: Vec::new(),
-                comps: Comps::default(),
-                modules: Modules::default(),
-                ..metadata.clone()
-            };
             let packages = known.into_iter().map(|parent| RepoPackage {
                 location: location.clone(),
                 sha256: *sha256,
@@ -425,9 +419,10 @@ impl<'r> Run<'r> {
                 source: source.clone(),
                 ..parent.package
             });
-            unlisted.entry(repo).or_insert_with(bare).packages.extend(packages);
+            unlisted.entry(repo).or_default().extend(packages);
         }
-        Ok(unlisted.into_values().collect())
+        let with = |(repo, packages): (&str, Vec<RepoPackage>)| Some(self.repos.get(repo)?.with(packages));
+        Ok(unlisted.into_iter().filter_map(with).collect())
     }
 
     /// The failure to solve a layer, with what the user can do about it.
@@ -489,8 +484,9 @@ impl<'r> Run<'r> {
             self.groups(&layer.packages.repos)?;
         }
         let known = self.parents(layer, &parents, &self.recorded(&parents, chain, false)?)?;
-        let every = self.packages(&repos).chain(known.iter().map(|p| &p.package)).chain(local.values());
-        let paths = resolve::paths_beyond_primary(&layer.packages, every);
+        let offered = repos.iter().filter_map(|id| self.repos.get(*id)).map(|metadata| &metadata.packages);
+        let others = known.iter().map(|p| &p.package).chain(local.values());
+        let paths = resolve::paths_beyond_primary(&layer.packages, offered, others);
         if paths.is_empty() {
             return Ok(known);
         }
@@ -538,10 +534,6 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    fn packages(&self, ids: &BTreeSet<&str>) -> impl Iterator<Item = &RepoPackage> {
-        ids.iter().filter_map(|id| self.repos.get(*id)).flat_map(|metadata| &metadata.packages)
-    }
-
     /// What repositories offered when the layers below were locked, if they have dropped any package since.
     fn recorded(
         &self,
@@ -549,14 +541,15 @@ impl<'r> Run<'r> {
         chain: &[&Lockfile],
         complete: bool,
     ) -> Result<Vec<RepoMetadata>> {
-        let wanted: HashSet<Digest> =
-            parents.iter().filter_map(|installed| installed.package.sha256).collect();
-        let all = self.digests().map(|(digest, _)| digest);
-        let listed: HashSet<Digest> = all.filter(|digest| wanted.contains(digest)).collect();
-        let is_listed = |i: &Installed| i.package.sha256.is_some_and(|digest| listed.contains(&digest));
-        let dropped = |id: &str| parents.iter().any(|i| i.package.repo == id && !is_listed(i));
+        let dropped: HashSet<&str> = parents
+            .iter()
+            .filter(|installed| listed(self.repos.values(), &installed.package).is_none())
+            .map(|installed| installed.package.repo.as_str())
+            .collect();
         let mut recorded = Vec::new();
-        for locked in chain.iter().flat_map(|lock| &lock.repos).filter(|repo| dropped(&repo.id)) {
+        for locked in
+            chain.iter().flat_map(|lock| &lock.repos).filter(|repo| dropped.contains(repo.id.as_str()))
+        {
             let Some(repo) = self.plan.stream.repos.get(&locked.id) else { continue };
             let Some(repomd) = &locked.repomd else { continue };
             let Some(mut metadata) = self.metadata.recorded(repo, repomd)? else { continue };
@@ -568,10 +561,6 @@ impl<'r> Run<'r> {
         Ok(recorded)
     }
 
-    fn digests(&self) -> impl Iterator<Item = (Digest, &RepoPackage)> {
-        by_digest(self.repos.values())
-    }
-
     /// The packages of the layers below as the solver needs them: from any metadata that list the very file,
     /// else from the package.
     fn parents(
@@ -580,15 +569,10 @@ impl<'r> Run<'r> {
         parents: &[Installed],
         recorded: &[RepoMetadata],
     ) -> Result<Vec<Parent>> {
-        let wanted: HashSet<Digest> =
-            parents.iter().filter_map(|installed| installed.package.sha256).collect();
-        let all = by_digest(recorded).chain(self.digests());
-        let listed: HashMap<Digest, &RepoPackage> =
-            all.filter(|(digest, _)| wanted.contains(digest)).collect();
         let (locked, pinned): (Vec<_>, Vec<_>) = parents.iter().partition(|i| i.package.sha256.is_some());
         let known =
-            |installed: &Installed| match installed.package.sha256.and_then(|sha256| listed.get(&sha256)) {
-                Some(package) => Ok((*package).clone()),
+            |installed: &Installed| match listed(self.repos.values().chain(recorded), &installed.package) {
+                Some(package) => Ok(package.clone()),
                 None => self.metadata.locked(self.plan, &installed.package),
             };
         let locked = locked.into_iter().map(|installed| Ok((installed, known(installed)?)));
@@ -608,11 +592,11 @@ impl<'r> Run<'r> {
         let Some(image) = self.plan.pinned(&layer.name).filter(|_| !installed.is_empty()) else {
             return Ok(Vec::new());
         };
-        let wanted: HashSet<Nevra> = installed.iter().map(|i| i.package.nevra()).collect();
-        let offered = self.repos.values().flat_map(|metadata| &metadata.packages);
-        let offered: HashMap<&Nevra, &RepoPackage> =
-            offered.filter(|p| wanted.contains(&p.nevra)).map(|p| (&p.nevra, p)).collect();
-        let named = |i: &&'i Installed| Some((*i, (*offered.get(&i.package.nevra())?).clone()));
+        let named = |i: &&'i Installed| {
+            let called = self.repos.values().flat_map(|metadata| metadata.packages.called(&i.package.name));
+            let offered = called.filter(|package| is_version_of(&i.package, package)).last();
+            Some((*i, offered?.clone()))
+        };
         if let Some(all) = installed.iter().map(named).collect() {
             return Ok(all);
         }
@@ -628,11 +612,20 @@ impl<'r> Run<'r> {
     }
 }
 
-fn by_digest<'m>(
+/// The very file that is locked, as repositories list it.
+fn listed<'m>(
     repos: impl IntoIterator<Item = &'m RepoMetadata>,
-) -> impl Iterator<Item = (Digest, &'m RepoPackage)> {
-    let packages = repos.into_iter().flat_map(|metadata| &metadata.packages);
-    packages.filter_map(|package| Some((package.sha256?, package)))
+    locked: &LockedPackage,
+) -> Option<&'m RepoPackage> {
+    locked.sha256?;
+    let mut packages = repos.into_iter().flat_map(|metadata| metadata.packages.called(&locked.name));
+    packages.find(|package| package.sha256 == locked.sha256)
+}
+
+/// Whether a package has the name, version and architecture of what is locked.
+fn is_version_of(locked: &LockedPackage, package: &RepoPackage) -> bool {
+    let nevra = &package.nevra;
+    (&nevra.name, &nevra.evr, &nevra.arch) == (&locked.name, &locked.evr, &locked.arch)
 }
 
 /// A URL on the network as anybody may read it: without a user's name and password, or parameters. Paths of this
@@ -647,20 +640,15 @@ fn public_url(url: &str) -> Option<String> {
 
 /// Notes where the repositories have the locked files besides.
 fn find_elsewhere(locked: &mut [LockedPackage], repos: &[&RepoMetadata]) {
-    let digests = locked.iter().enumerate().filter_map(|(index, package)| Some((package.sha256?, index)));
-    let indexes: HashMap<Digest, usize> = digests.collect();
-    for repo in repos {
-        for package in &repo.packages {
-            let Some(&index) = package.sha256.as_ref().and_then(|digest| indexes.get(digest)) else {
-                continue;
-            };
-            if locked[index].repo != repo.id {
-                let place = Elsewhere::Repo(repo.id.clone(), package.location.clone());
-                locked[index].also.push(place);
-            }
+    for locked in locked.iter_mut().filter(|locked| locked.sha256.is_some()) {
+        for repo in repos.iter().filter(|repo| repo.id != locked.repo) {
+            let same = repo.packages.called(&locked.name).filter(|package| package.sha256 == locked.sha256);
+            locked
+                .also
+                .extend(same.map(|package| Elsewhere::Repo(repo.id.clone(), package.location.clone())));
         }
+        locked.also.sort_unstable();
     }
-    locked.iter_mut().for_each(|package| package.also.sort_unstable());
 }
 
 fn locked_package(change: &Change) -> LockedPackage {

@@ -64,9 +64,9 @@ impl Metadata for Repos {
 
     fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, _: &Paths) -> Result<()> {
         self.calls.borrow_mut().push(format!("filelists {}", repo.id));
-        for package in &mut metadata.packages {
-            package.files = vec![format!("/usr/share/{}", package.nevra.name)];
-        }
+        let file = |p: &RepoPackage| Some((p.sha256?, vec![format!("/usr/share/{}", p.nevra.name)]));
+        let files = metadata.packages.iter().filter_map(file).collect();
+        metadata.packages.add_files(files);
         Ok(())
     }
 

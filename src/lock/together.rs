@@ -246,7 +246,7 @@ impl Search<'_, '_> {
 /// of their packages, for that of a source is not in its file name.
 fn offered(run: &Run, question: &Question, source: &str) -> BTreeMap<String, Evr> {
     let repos = question.layer.packages.repos.iter().filter_map(|id| run.repos.get(id));
-    let packages = repos.flat_map(|repo| &repo.packages).chain(question.local.values());
+    let packages = repos.flat_map(|repo| repo.packages.iter()).chain(question.local.values());
     let mut builds: BTreeMap<String, Evr> = BTreeMap::new();
     for package in packages.filter(|package| source_name(&package.source) == source) {
         let evr = source_evr(&package.source, package.nevra.evr.epoch);

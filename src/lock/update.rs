@@ -76,7 +76,7 @@ impl Advised {
                     && locked.evr < fixed.evr
             };
             let offered =
-                || repos.iter().flat_map(|repo| &repo.packages).any(|package| package.nevra == *fixed);
+                || repos.iter().flat_map(|repo| repo.packages.called(&fixed.name)).any(|p| p.nevra == *fixed);
             let known = versions.get(&fixed.name);
             if lock.packages.iter().any(affects) && known.is_none_or(|known| *known < fixed.evr) && offered()
             {
@@ -112,9 +112,8 @@ impl Advised {
 
 /// The version nearest to a locked package that is on offer: its own, else the next above, else the next below.
 pub(super) fn nearest(locked: &LockedPackage, repos: &[&RepoMetadata]) -> Option<Evr> {
-    let packages = repos.iter().flat_map(|repo| &repo.packages);
-    let is_alike =
-        |package: &&RepoPackage| package.nevra.name == locked.name && package.nevra.arch == locked.arch;
+    let packages = repos.iter().flat_map(|repo| repo.packages.called(&locked.name));
+    let is_alike = |package: &&RepoPackage| package.nevra.arch == locked.arch;
     let versions: BTreeSet<&Evr> = packages.filter(is_alike).map(|package| &package.nevra.evr).collect();
     let above = versions.iter().find(|version| ***version >= locked.evr);
     above.or(versions.last()).map(|evr| (*evr).clone())

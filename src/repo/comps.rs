@@ -3,12 +3,13 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use super::xml::{Element, Node, walk};
 use crate::package::Arch;
 
 /// The groups and environments of a repository, in document order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comps {
     /// Groups.
     pub groups: Vec<Group>,
@@ -17,7 +18,7 @@ pub struct Comps {
 }
 
 /// A group of packages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// `core`
     pub id: String,
@@ -28,7 +29,7 @@ pub struct Group {
 }
 
 /// A package of a group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GroupPackage {
     /// Package name.
     pub name: String,
@@ -50,7 +51,7 @@ impl GroupPackage {
 }
 
 /// How much a group wants a package.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// It is no such group without it.
     Mandatory,
@@ -76,7 +77,7 @@ impl Kind {
 }
 
 /// A group of groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// `minimal-environment`
     pub id: String,

@@ -16,7 +16,6 @@ use anyhow::{Context, Result, bail, ensure};
 use globset::GlobMatcher;
 use serde::{Deserialize, Serialize};
 
-use super::RepoPackage;
 use super::compact;
 use super::xml::{Node, walk};
 use crate::digest::Digest;
@@ -181,24 +180,12 @@ pub fn find(index: &mut (impl Read + Seek), paths: &Paths) -> Result<HashMap<Dig
     Ok(found)
 }
 
-/// Adds files to packages, which are known by their digests (`pkgid`); what a package has already is not added again.
-pub fn add(packages: &mut [RepoPackage], mut found: HashMap<Digest, Vec<String>>) {
-    if found.is_empty() {
-        return;
-    }
-    for package in packages {
-        let Some(mut files) = package.sha256.and_then(|digest| found.remove(&digest)) else { continue };
-        let known: HashSet<&str> = package.files.iter().map(String::as_str).collect();
-        files.retain(|path| !known.contains(path.as_str()));
-        package.files.extend(files);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
 
     use super::*;
+    use crate::repo::{Packages, RepoPackage};
 
     fn document(packages: &[(Digest, &[&str])]) -> Cursor<Vec<u8>> {
         let mut text = "<filelists>".to_owned();
@@ -228,10 +215,11 @@ mod tests {
         let files = |paths: Paths| {
             let package =
                 |d| RepoPackage { sha256: Some(d), files: vec!["/etc/x".into()], ..Default::default() };
-            let mut packages = [package(a), package(b)];
-            add(&mut packages, find(&mut Cursor::new(&index), &paths).unwrap());
-            assert_eq!(packages[0].files, ["/etc/x"]);
-            packages[1].files.clone()
+            let mut packages: Packages = vec![package(a), package(b)].into();
+            assert_eq!(packages.get(1).files, ["/etc/x"]);
+            packages.add_files(find(&mut Cursor::new(&index), &paths).unwrap());
+            assert_eq!(packages.get(0).files, ["/etc/x"]);
+            packages.get(1).files.clone()
         };
         assert_eq!(
             files(paths(&["/usr/share/x", "/usr/share/z", "/top"], &[])),

@@ -3,18 +3,18 @@
 use anyhow::{Context, Result};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::RepoPackage;
+use super::Packages;
 use crate::package::Nevra;
 
 /// Drops the packages that `include`, if it is not empty, does not match, and those that `exclude` matches.
 /// Globs match a name or a longer form of the identity, as dnf's package specs: `NAME`, `NAME.ARCH`,
 /// `NAME-[EPOCH:]VERSION[-RELEASE[.ARCH]]`.
-pub fn apply(packages: &mut Vec<RepoPackage>, include: &[String], exclude: &[String]) -> Result<()> {
+pub fn apply(packages: &mut Packages, include: &[String], exclude: &[String]) -> Result<()> {
     let included = globs(include).context("reading includepkgs")?;
     let excluded = globs(exclude).context("reading excludepkgs")?;
     if !included.is_empty() || !excluded.is_empty() {
-        packages.retain(|package| {
-            let forms = forms(&package.nevra);
+        packages.retain(|nevra| {
+            let forms = forms(nevra);
             let matches = |globs: &GlobSet| forms.iter().any(|form| globs.is_match(form));
             (included.is_empty() || matches(&included)) && !matches(&excluded)
         });
@@ -45,20 +45,22 @@ fn forms(nevra: &Nevra) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repo::RepoPackage;
 
     fn left(include: &[&str], exclude: &[&str]) -> Vec<String> {
         let package = |name: &str, evr: &str, arch: &str| RepoPackage {
             nevra: Nevra { name: name.into(), evr: evr.parse().unwrap(), arch: arch.into() },
             ..Default::default()
         };
-        let mut packages = vec![
+        let mut packages: Packages = vec![
             package("bash", "5.1-9.el9", "x86_64"),
             package("bash-doc", "5.1-9.el9", "noarch"),
             package("glibc", "1:2.34-1", "i686"),
-        ];
+        ]
+        .into();
         let own = |patterns: &[&str]| patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
         apply(&mut packages, &own(include), &own(exclude)).unwrap();
-        packages.into_iter().map(|p| p.nevra.name).collect()
+        packages.iter().map(|p| p.nevra.name.clone()).collect()
     }
 
     #[test]
@@ -75,6 +77,6 @@ mod tests {
 
     #[test]
     fn a_bad_glob_is_an_error() {
-        assert!(apply(&mut vec![], &["a[".into()], &[]).is_err());
+        assert!(apply(&mut Packages::default(), &["a[".into()], &[]).is_err());
     }
 }

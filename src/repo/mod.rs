@@ -9,6 +9,7 @@ pub mod filelists;
 pub mod filter;
 pub mod mirrors;
 pub mod modules;
+mod packages;
 pub mod primary;
 pub mod repomd;
 pub mod updateinfo;
@@ -17,8 +18,10 @@ mod xml;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 pub use filelists::Paths;
+pub use packages::Packages;
 
 use crate::digest::Digest;
 use crate::package::{Dependency, Nevra};
@@ -39,13 +42,31 @@ pub struct RepoMetadata {
     /// Its packages are visible although a module filters them.
     pub module_hotfixes: bool,
     /// Packages as listed, minus those the repository's include and exclude globs hide.
-    pub packages: Vec<RepoPackage>,
+    pub packages: Packages,
     /// Advisories (updateinfo), in document order, once [`crate::fetch::Fetcher::advisories`] has read them.
     pub advisories: Vec<Advisory>,
     /// Groups and environments, once [`crate::fetch::Fetcher::comps`] has read them.
     pub comps: comps::Comps,
     /// Streams of modules.
     pub modules: modules::Modules,
+}
+
+impl RepoMetadata {
+    /// The same repository with other packages, and nothing else.
+    pub fn with(&self, packages: Vec<RepoPackage>) -> Self {
+        Self {
+            id: self.id.clone(),
+            revision: self.revision,
+            repomd: self.repomd,
+            priority: self.priority,
+            cost: self.cost,
+            module_hotfixes: self.module_hotfixes,
+            packages: packages.into(),
+            advisories: Vec::new(),
+            comps: comps::Comps::default(),
+            modules: modules::Modules::default(),
+        }
+    }
 }
 
 /// A package as the solver sees it. Dependencies are shared: of the hundred thousands of a repository most say the same.
@@ -88,7 +109,7 @@ pub struct RepoPackage {
 }
 
 /// An updateinfo entry.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Advisory {
     /// `RHSA-2025:1234`
     pub id: String,

@@ -8,7 +8,7 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::xml;
 
@@ -16,7 +16,7 @@ use super::xml;
 const MAX_EVENTS: usize = 20_000_000;
 
 /// The modules of a repository, in document order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Modules {
     /// Builds of streams.
     pub streams: Vec<Stream>,
@@ -25,7 +25,7 @@ pub struct Modules {
 }
 
 /// One build of a stream of a module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     /// `nodejs`
     pub name: String,
@@ -51,7 +51,7 @@ pub struct Stream {
 }
 
 /// What is taken of a module when nothing else is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defaults {
     /// Its name.
     pub module: String,

@@ -1,20 +1,20 @@
-//! primary.xml: the packages of a repository and their dependencies.
+//! primary.xml: the packages of a repository and their dependencies, put into the compact form.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::Read;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rustc_hash::FxHashMap;
 
+use super::compact::{List, Lists, Writer};
 use super::xml::{Element, Node, walk};
 use super::{RepoPackage, location};
 use crate::digest::Digest;
 use crate::package::{Comparison, Dependency, Evr};
 
-/// Parses primary.xml, compressed or not, of at most `limit` decompressed bytes. Source packages are left
-/// out: they are never installed.
-pub fn parse(input: impl Read + 'static, limit: u64) -> Result<Vec<RepoPackage>> {
+/// Parses primary.xml, compressed or not, of at most `limit` decompressed bytes: gives what [`Packages`](super::Packages)
+/// reads. Source packages are left out: they are never installed.
+pub fn parse(input: impl Read + 'static, limit: u64) -> Result<Vec<u8>> {
     let mut parser = Parser::default();
     walk(input, "metadata", limit, |node| {
         let result = match node {
@@ -22,32 +22,32 @@ pub fn parse(input: impl Read + 'static, limit: u64) -> Result<Vec<RepoPackage>>
             Node::Close(name, text) => parser.close(name, text),
         };
         result.with_context(|| match parser.package.nevra.name.as_str() {
-            "" => format!("reading package number {}", parser.packages.len() + 1),
+            "" => format!("reading package number {}", parser.writer.len() + 1),
             name => format!("reading package {name}"),
         })
     })?;
-    Ok(parser.packages)
+    parser.writer.finish()
 }
 
 #[derive(Default)]
 struct Parser {
-    packages: Vec<RepoPackage>,
+    writer: Writer,
+    /// The package that is being read, but for its lists.
     package: RepoPackage,
+    lists: Lists,
     is_rpm: bool,
     has_sha256: bool,
-    relation: Option<Relation>,
-    /// Dependencies so far, by their attributes as written.
-    dependencies: HashMap<String, Arc<Dependency>>,
-    written: String,
+    relation: Option<List>,
+    /// Numbers of dependencies so far, by their elements as written.
+    dependencies: FxHashMap<Box<str>, u32>,
 }
-
-type Relation = fn(&mut RepoPackage) -> &mut Vec<Arc<Dependency>>;
 
 impl Parser {
     fn open(&mut self, element: &Element<'_>) -> Result<()> {
         match element.name() {
             "package" => {
                 self.package = RepoPackage::default();
+                self.lists.iter_mut().for_each(Vec::clear);
                 self.is_rpm = element.get("type")?.as_deref() == Some("rpm");
             }
             "version" => self.package.nevra.evr = evr_of(element)?,
@@ -66,7 +66,7 @@ impl Parser {
             "entry" => {
                 if let Some(relation) = self.relation {
                     let dependency = self.dependency(element)?;
-                    relation(&mut self.package).push(dependency);
+                    self.lists[relation as usize].push(dependency);
                 }
             }
             name => {
@@ -78,21 +78,15 @@ impl Parser {
         Ok(())
     }
 
-    /// The dependency that an `<rpm:entry>` is, shared with those that say the same.
-    fn dependency(&mut self, entry: &Element<'_>) -> Result<Arc<Dependency>> {
-        let attributes = entry.all(["name", "flags", "epoch", "ver", "rel", "pre"])?;
-        self.written.clear();
-        for attribute in &attributes {
-            // no attribute has a control character, so these tell apart what is absent, and where one ends
-            self.written.push_str(attribute.as_deref().unwrap_or("\u{1}"));
-            self.written.push('\0');
+    /// The number of the dependency that an `<rpm:entry>` is. Most have been written just so before.
+    fn dependency(&mut self, entry: &Element<'_>) -> Result<u32> {
+        if let Some(known) = self.dependencies.get(entry.as_written()) {
+            return Ok(*known);
         }
-        if let Some(known) = self.dependencies.get(&self.written) {
-            return Ok(known.clone());
-        }
-        let new = Arc::new(dependency(&attributes)?);
-        self.dependencies.insert(self.written.clone(), new.clone());
-        Ok(new)
+        let new = dependency(&entry.all(["name", "flags", "epoch", "ver", "rel", "pre"])?)?;
+        let number = self.writer.dependency(&new);
+        self.dependencies.insert(entry.as_written().into(), number);
+        Ok(number)
     }
 
     fn close(&mut self, name: &str, text: &str) -> Result<()> {
@@ -102,7 +96,7 @@ impl Parser {
             "checksum" if self.has_sha256 => self.package.sha256 = Some(Digest::from_hex(text.trim())?),
             "vendor" if !text.is_empty() => self.package.vendor = Some(text.to_owned()),
             "sourcerpm" => self.package.source = text.to_owned(),
-            "file" => self.package.files.push(text.to_owned()),
+            "file" => self.lists[List::Files as usize].push(self.writer.name(text)),
             "package" => self.finish()?,
             name if relation(name).is_some() => self.relation = None,
             _ => {}
@@ -123,25 +117,25 @@ impl Parser {
                 bail!("it has no {what}");
             }
         }
-        let package = std::mem::take(&mut self.package);
-        if self.is_rpm && !matches!(package.nevra.arch.as_str(), "src" | "nosrc") {
-            self.packages.push(package);
+        if self.is_rpm && !matches!(nevra.arch.as_str(), "src" | "nosrc") {
+            self.writer.add(&self.package, &self.lists);
         }
+        self.package = RepoPackage::default();
         Ok(())
     }
 }
 
 /// The list of a package that an element such as `<rpm:provides>` fills.
-fn relation(element: &str) -> Option<Relation> {
+fn relation(element: &str) -> Option<List> {
     Some(match element {
-        "provides" => |p| &mut p.provides,
-        "requires" => |p| &mut p.requires,
-        "conflicts" => |p| &mut p.conflicts,
-        "obsoletes" => |p| &mut p.obsoletes,
-        "recommends" => |p| &mut p.recommends,
-        "suggests" => |p| &mut p.suggests,
-        "supplements" => |p| &mut p.supplements,
-        "enhances" => |p| &mut p.enhances,
+        "provides" => List::Provides,
+        "requires" => List::Requires,
+        "conflicts" => List::Conflicts,
+        "obsoletes" => List::Obsoletes,
+        "recommends" => List::Recommends,
+        "suggests" => List::Suggests,
+        "supplements" => List::Supplements,
+        "enhances" => List::Enhances,
         _ => return None,
     })
 }
@@ -194,10 +188,12 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
+    use crate::repo::Packages;
 
     fn package(body: &str) -> Result<Vec<RepoPackage>> {
         let text = format!("<metadata packages='1'><package type='rpm'>{body}</package></metadata>");
-        parse(Cursor::new(text), 1 << 20)
+        let packages = Packages::read(parse(Cursor::new(text), 1 << 20)?)?;
+        Ok(packages.iter().cloned().collect())
     }
 
     const ZOO: &str = "<name>zoo</name><arch>noarch</arch><version epoch='1' ver='2~rc1' rel='3'/>

@@ -225,7 +225,7 @@ fn offers(repo: &RepoMetadata, name: &str) -> bool {
             let modules = repo.modules.streams.iter().map(|stream| stream.name.as_str());
             repo.comps.ids().chain(modules).any(|known| known == id)
         }
-        None => repo.packages.iter().any(|package| provides(package, name)),
+        None => repo.packages.providing(name).next().is_some(),
     }
 }
 

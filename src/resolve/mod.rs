@@ -6,7 +6,7 @@
 //! or a `remove` entry may change one; where dnf would upgrade or obsolete one to make a request fit, there
 //! is no solution here and the explanation says which entry would allow it.
 //!
-//! `spec` reads entries, `universe` finds the packages they name, `jobs` makes libsolv's jobs of them, `pool`
+//! `spec` reads entries, `reach` leaves out what cannot matter, `universe` finds the packages they name, `jobs` makes libsolv's jobs of them, `pool`
 //! talks to libsolv, `explain` says why there is no solution, `edits` what would give one, `why` why a package is in one;
 //! `groups` reads entries that are comps groups, `modules` finds which streams of modules are active, `weak` says
 //! what no weak dependency may bring in.
@@ -17,6 +17,7 @@ mod groups;
 mod jobs;
 mod modules;
 mod pool;
+mod reach;
 mod rich;
 mod spec;
 mod universe;
@@ -33,6 +34,7 @@ use jobs::Jobs;
 use modules::Modularity;
 pub use pool::BadDependency;
 use pool::{Action, Job, PackageId};
+use reach::{Reach, everything, reach};
 use rich::Rich;
 use spec::Pattern;
 pub use universe::Source;
@@ -41,7 +43,7 @@ pub use why::Why;
 
 use crate::package::{Arch, Dependency, Evr, Nevra};
 use crate::plan::{self, Override, Sourced};
-use crate::repo::{Paths, RepoMetadata, RepoPackage};
+use crate::repo::{Packages, Paths, RepoMetadata, RepoPackage};
 
 /// What is to be solved.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +145,30 @@ enum Ask<'a> {
 /// Solves a request.
 pub fn solve<'a>(request: &Request<'a>) -> Result<Solution<'a>, Error> {
     let modularity = Modularity::new(request)?;
-    let universe = Universe::new(request, &modularity)?;
-    let Jobs { mut jobs, absent } = jobs::jobs(request, &universe, &modularity)?;
+    match solve_within(&reach(request, &modularity), request, &modularity) {
+        // what stands in the way may be told by what is out of reach
+        Err(Error::Unsatisfiable(_)) => solve_within(&everything(request), request, &modularity),
+        done => done,
+    }
+}
+
+/// Whether a request has a solution.
+pub fn has_solution(request: &Request) -> Result<bool, Error> {
+    let solved = Modularity::new(request)
+        .and_then(|modularity| solve_within(&reach(request, &modularity), request, &modularity).map(|_| ()));
+    match solved {
+        Err(Error::Unsatisfiable(_)) => Ok(false),
+        done => done.map(|()| true),
+    }
+}
+
+fn solve_within<'a>(
+    reach: &Reach,
+    request: &Request<'a>,
+    modularity: &Modularity<'a>,
+) -> Result<Solution<'a>, Error> {
+    let universe = Universe::new(request, reach, modularity)?;
+    let Jobs { mut jobs, absent } = jobs::jobs(request, &universe, modularity)?;
     let mut chosen = attempt(&universe, &jobs, request)?;
     let held_back = held_back(request, &universe, &chosen);
     if !held_back.is_empty() {
@@ -252,7 +276,8 @@ pub fn names(entry: &str, nevra: &Nevra) -> bool {
 /// (createrepo_c lists `/etc/`, anything with `bin/`, and `/usr/lib/sendmail` in primary.xml).
 pub fn paths_beyond_primary<'p>(
     packages: &plan::Packages,
-    metadata: impl IntoIterator<Item = &'p RepoPackage>,
+    repos: impl IntoIterator<Item = &'p Packages>,
+    others: impl IntoIterator<Item = &'p RepoPackage>,
 ) -> Paths {
     let mut paths = Paths::default();
     for entry in packages.install.iter().filter(|entry| spec::is_path(&entry.value)) {
@@ -263,13 +288,15 @@ pub fn paths_beyond_primary<'p>(
             Ok(Pattern::Text(_)) | Err(_) => {}
         }
     }
-    for dependency in metadata.into_iter().flat_map(named_by) {
-        if dependency.is_rich() {
-            let rich = Rich::parse(&dependency.name);
+    let named = repos.into_iter().flat_map(Packages::wanted_by_any);
+    let named = named.chain(others.into_iter().flat_map(named_by).map(|dependency| dependency.name.as_str()));
+    for name in named {
+        if name.starts_with('(') {
+            let rich = Rich::parse(name);
             let leaves = rich.iter().flat_map(Rich::leaves).filter(|leaf| is_beyond_primary(&leaf.name));
             leaves.for_each(|leaf| paths.add(&leaf.name));
-        } else if is_beyond_primary(&dependency.name) {
-            paths.add(&dependency.name);
+        } else if is_beyond_primary(name) {
+            paths.add(name);
         }
     }
     paths

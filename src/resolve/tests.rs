@@ -110,7 +110,7 @@ impl World {
         self
     }
 
-    fn weak(mut self) -> Self {
+    pub fn weak(mut self) -> Self {
         self.packages.weak_deps = true;
         self
     }
@@ -489,7 +489,7 @@ fn locked_packages_are_kept_unless_asked() {
 
 #[test]
 fn malformed_dependencies_are_told_by_package() {
-    let world = World::new(&["app 1-1; needs (a or"]);
+    let world = World::new(&["app 1-1; needs (a or"]).install(&["app"]);
     let error = solve(&world.request(&world.repos())).unwrap_err().to_string();
     assert!(error.starts_with("app-1-1.x86_64 has a malformed dependency `(a or`"), "{error}");
 }
@@ -498,11 +498,11 @@ fn malformed_dependencies_are_told_by_package() {
 fn filelists_are_needed_for_paths_primary_leaves_out() {
     let needs = |packages: &[&str], install: &[&str], path: &str| {
         let world = World::new(packages).install(install);
-        paths_beyond_primary(&world.packages, &world.repos[0].packages).contains(path)
+        paths_beyond_primary(&world.packages, [&world.repos[0].packages], []).contains(path)
     };
     let world =
         World::new(&["a 1-1; needs /usr/bin/sh, /etc/x, /usr/lib/sendmail"]).install(&["/usr/sbin/x", "a"]);
-    assert!(paths_beyond_primary(&world.packages, &world.repos[0].packages).is_empty());
+    assert!(paths_beyond_primary(&world.packages, [&world.repos[0].packages], []).is_empty());
     assert!(needs(&["a 1-1; needs /usr/libexec/x"], &[], "/usr/libexec/x"));
     assert!(!needs(&["a 1-1; needs /usr/libexec/x"], &[], "/usr/libexec/y"));
     assert!(needs(&["a 1-1; needs (b if /usr/share/x)"], &[], "/usr/share/x"));

@@ -8,11 +8,12 @@ use rustc_hash::FxHashMap;
 
 use super::modules::Modularity;
 use super::pool::{BadDependency, PackageId, Pool};
+use super::reach::Reach;
 use super::spec::{self, BadPattern, Form, Pattern};
 use super::{Held, Request, is_version};
 use crate::package::{Arch, Dependency, Evr, Nevra, source_name};
 use crate::plan::{Override, OverrideTo, Sourced};
-use crate::repo::RepoPackage;
+use crate::repo::{RepoMetadata, RepoPackage};
 
 /// Where a package is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +78,13 @@ pub struct Universe<'a> {
 }
 
 impl<'a> Universe<'a> {
-    /// Sorts out what may be seen and fills the pool: the layers below first, then local files, then
-    /// repositories in their order, as dnf does.
-    pub fn new(request: &Request<'a>, modularity: &Modularity<'a>) -> Result<Self, BadDependency> {
+    /// Sorts out what of the packages in reach may be seen and fills the pool: the layers below first, then local files,
+    /// then repositories in their order, as dnf does.
+    pub fn new(
+        request: &Request<'a>,
+        reach: &Reach,
+        modularity: &Modularity<'a>,
+    ) -> Result<Self, BadDependency> {
         let mut universe = Self {
             pool: Pool::new(request.arch),
             hidden: Vec::new(),
@@ -93,7 +98,11 @@ impl<'a> Universe<'a> {
         universe.pool.set_installed(parents);
         universe.packages = request.parents.iter().map(|p| (&p.package, Source::Layer(&p.layer))).collect();
 
-        let verdicts = Verdicts::new(request);
+        let offered = |(repo, numbers): (&&'a RepoMetadata, &Vec<usize>)| -> Vec<&'a RepoPackage> {
+            numbers.iter().map(|number| repo.packages.get(*number)).collect()
+        };
+        let offers: Vec<Vec<&RepoPackage>> = request.repos.iter().zip(reach).map(offered).collect();
+        let verdicts = Verdicts::new(request, &offers);
         let local = request.packages.overrides.iter().filter_map(|entry| match &entry.value.to {
             OverrideTo::File(path) => {
                 let (package, source) = (request.local.get(path)?, Source::File(path));
@@ -102,8 +111,8 @@ impl<'a> Universe<'a> {
             OverrideTo::Version(_) => None,
         });
         universe.add(99, 1000, local)?;
-        for repo in request.repos {
-            let judged = repo.packages.iter().map(|package| {
+        for (repo, packages) in request.repos.iter().zip(offers) {
+            let judged = packages.into_iter().map(|package| {
                 let source = Source::Repo(repo.id.as_str());
                 let inactive = || modularity.hides(package, repo).then_some(Hidden::Module);
                 (package, source, verdicts.on(package, source).or_else(inactive))
@@ -327,9 +336,8 @@ struct Verdicts<'a> {
 }
 
 impl<'a> Verdicts<'a> {
-    fn new(request: &Request<'a>) -> Self {
-        let nevras: Vec<&'a Nevra> =
-            request.repos.iter().flat_map(|repo| &repo.packages).map(|p| &p.nevra).collect();
+    fn new(request: &Request<'a>, offers: &[Vec<&'a RepoPackage>]) -> Self {
+        let nevras: Vec<&'a Nevra> = offers.iter().flatten().map(|package| &package.nevra).collect();
         let mut excluded = BTreeMap::new();
         for entry in &request.packages.exclude {
             // a pattern that can't be read excludes nothing; manifests are checked when they are compiled

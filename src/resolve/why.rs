@@ -139,12 +139,12 @@ impl<'a> Search<'_, 'a> {
     /// Unexplained packages that a dependency of `id` brings in: none if it or a layer below provides it.
     fn bringing(&self, id: PackageId, dependency: &Dependency) -> Vec<PackageId> {
         let mut brought = Vec::new();
-        for leaf in plain_parts(dependency) {
-            let present = self.present(&leaf);
+        each_part(dependency, |part| {
+            let present = self.providers(part);
             if !present.iter().any(|&other| other == id || self.universe.is_parent(other)) {
                 brought.extend(present.into_iter().filter(|&other| self.is_unexplained(other)));
             }
-        }
+        });
         brought.sort_unstable();
         brought.dedup();
         brought
@@ -152,10 +152,14 @@ impl<'a> Search<'_, 'a> {
 
     /// The packages of the solution that provide a dependency.
     fn present(&self, dependency: &Dependency) -> Vec<PackageId> {
-        let mut providers = Vec::new();
-        for leaf in plain_parts(dependency) {
-            providers.extend(self.universe.providers(&leaf));
-        }
+        let mut present = Vec::new();
+        each_part(dependency, |part| present.extend(self.providers(part)));
+        present
+    }
+
+    /// The same for a plain dependency.
+    fn providers(&self, dependency: &Dependency) -> Vec<PackageId> {
+        let mut providers = self.universe.providers(dependency);
         providers.retain(|id| self.chosen.binary_search(id).is_ok());
         providers
     }
@@ -167,10 +171,10 @@ impl<'a> Search<'_, 'a> {
     }
 }
 
-fn plain_parts(dependency: &Dependency) -> Vec<Dependency> {
+/// Visits the plain dependencies that can bring a package in.
+fn each_part(dependency: &Dependency, mut visit: impl FnMut(&Dependency)) {
     match dependency.is_rich() {
-        true => Rich::parse(&dependency.name)
-            .map_or_else(|_| Vec::new(), |rich| rich.wanted().into_iter().cloned().collect()),
-        false => vec![dependency.clone()],
+        true => Rich::parse(&dependency.name).iter().flat_map(Rich::wanted).for_each(visit),
+        false => visit(dependency),
     }
 }

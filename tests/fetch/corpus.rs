@@ -92,7 +92,7 @@ fn corpus_broken_packages_are_refused() {
     let store = Store::open(&temp.path().join("store")).unwrap();
     let fetcher = Fetcher::new(&store, Options::default());
     let repo = repo(&dir);
-    for package in &fetcher.metadata(&repo, &Silent).unwrap().packages {
+    for package in fetcher.metadata(&repo, &Silent).unwrap().packages.iter() {
         let name = package.nevra.name.as_str();
         let stage = expect[name]["caught_at"].as_str().unwrap();
         let here =

@@ -17,7 +17,7 @@ use crate::server::Server;
 /// What strata knows of a repository's packages, one line per fact, as dnf-facts.py has it.
 pub fn facts(metadata: &RepoMetadata) -> BTreeSet<String> {
     let mut facts = BTreeSet::new();
-    for p in &metadata.packages {
+    for p in metadata.packages.iter() {
         let (n, evr) = (&p.nevra, &p.nevra.evr);
         let me = format!("{}-{}:{}-{}.{}", n.name, evr.epoch, evr.version, evr.release, n.arch);
         let vendor = p.vendor.as_deref().unwrap_or_default();
@@ -83,18 +83,42 @@ fn what_has_not_changed_is_not_downloaded_again() {
 #[test]
 fn what_was_parsed_is_kept_and_made_again_when_damaged() {
     let fixture = Fixture::with_thing();
+    let repodata = fixture.path("repo/repodata");
+    for (name, text) in [
+        ("updateinfo.xml", "<updates><update><id>RHBA-2025:1</id></update></updates>"),
+        ("comps.xml", "<comps><group><id>core</id><name>Core</name></group></comps>"),
+        (
+            "modules.yaml",
+            "---\ndocument: modulemd-defaults\nversion: 1\ndata:\n  module: m\n  stream: s\n...\n",
+        ),
+    ] {
+        fs::write(fixture.path(name), text).unwrap();
+        let kind = name.split_once('.').unwrap().0.replace("comps", "group");
+        let file = fixture.path(name);
+        run("modifyrepo_c", &["--mdtype", &kind, file.to_str().unwrap(), repodata.to_str().unwrap()]);
+    }
     let read = || {
         let mut metadata = fixture.metadata().unwrap();
-        fixture.fetcher().filelists(&fixture.repo, &mut metadata, &Paths::all()).unwrap();
-        facts(&metadata)
+        let fetcher = fixture.fetcher();
+        fetcher.filelists(&fixture.repo, &mut metadata, &Paths::all()).unwrap();
+        fetcher.advisories(&fixture.repo, &mut metadata).unwrap();
+        fetcher.comps(&fixture.repo, &mut metadata).unwrap();
+        fetcher.modules(&fixture.repo, &mut metadata).unwrap();
+        let RepoMetadata { advisories, comps, modules, .. } = &metadata;
+        (facts(&metadata), format!("{advisories:?} {comps:?} {modules:?}"))
     };
     let first = read();
+    assert!(
+        ["RHBA-2025:1", "Core", "module: \"m\""].iter().all(|told| first.1.contains(told)),
+        "{}",
+        first.1
+    );
     let below = |name: &str| -> Vec<_> {
         let entries = fs::read_dir(fixture.path("store").join(name)).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
     let parsed: Vec<_> = below("parsed").into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect();
-    assert_eq!(parsed.len(), 2);
+    assert_eq!(parsed.len(), 5);
     for (bytes, path) in &parsed {
         fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
     }
@@ -109,11 +133,13 @@ fn what_was_parsed_is_kept_and_made_again_when_damaged() {
 
     let store = Store::open(&fixture.path("store")).unwrap();
     let name = parsed[0].1.file_name().unwrap().to_str().unwrap().to_owned();
-    fs::write(fixture.path("store/parsed").join(name.replace(".1", ".0")), "of a former version").unwrap();
-    fs::write(fixture.path("store/parsed").join(format!("{}.1", Digest::of("x").hex())), "without document")
-        .unwrap();
+    let (document, version) = name.split_once('.').unwrap();
+    let former = fixture.path("store/parsed").join(format!("{document}.0"));
+    fs::write(former, "of a former version").unwrap();
+    let lonely = fixture.path("store/parsed").join(format!("{}.{version}", Digest::of("x").hex()));
+    fs::write(lonely, "without document").unwrap();
     collect_garbage(&store, false).unwrap();
-    assert_eq!(below("parsed").len(), 2);
+    assert_eq!(below("parsed").len(), 5);
     collect_garbage(&store, true).unwrap();
     assert_eq!(below("parsed").len(), 0);
 }
@@ -122,9 +148,12 @@ fn what_was_parsed_is_kept_and_made_again_when_damaged() {
 fn all_paths_are_known_once_filelists_are_read() {
     let fixture = Fixture::with_thing();
     let mut metadata = fixture.metadata().unwrap();
-    assert_eq!(metadata.packages[0].files, ["/etc/thing.conf", "/usr/bin/thing"]);
+    assert_eq!(metadata.packages.get(0).files, ["/etc/thing.conf", "/usr/bin/thing"]);
     fixture.fetcher().filelists(&fixture.repo, &mut metadata, &Paths::all()).unwrap();
-    assert_eq!(metadata.packages[0].files, ["/etc/thing.conf", "/usr/bin/thing", "/usr/share/thing/data"]);
+    assert_eq!(
+        metadata.packages.get(0).files,
+        ["/etc/thing.conf", "/usr/bin/thing", "/usr/share/thing/data"]
+    );
 }
 
 #[test]
@@ -149,7 +178,7 @@ fn advisories_are_read_on_request() {
         (advisory.id.as_str(), advisory.cves.as_slice()),
         ("RHSA-2025:1", &["CVE-2025-1".to_owned()][..])
     );
-    assert_eq!(advisory.packages, [metadata.packages[0].nevra.clone()]);
+    assert_eq!(advisory.packages, [metadata.packages.get(0).nevra.clone()]);
 }
 
 /// Asserts that the metadata are refused, in a sentence that names the repository and its line.

@@ -67,7 +67,7 @@ pub fn questions(root: &Path, world: &World, seed: u64, count: u32) -> Vec<Quest
         }
     }
     let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-    let packages: Vec<&RepoPackage> = world.metadata().iter().flat_map(|repo| &repo.packages).collect();
+    let packages: Vec<&RepoPackage> = world.metadata().iter().flat_map(|repo| repo.packages.iter()).collect();
     questions.extend((0..count).map(|_| question(rng, &packages)));
     questions
 }

@@ -104,9 +104,9 @@ impl World {
         let requests: Vec<Packages> = questions.iter().map(|question| request(question)).collect();
         let mut paths = Paths::default();
         for packages in &requests {
-            let offered = self.metadata.iter().flat_map(|repo| &repo.packages);
-            let every = offered.chain(self.parents.iter().map(|parent| &parent.package));
-            paths.extend(resolve::paths_beyond_primary(packages, every));
+            let offered = self.metadata.iter().map(|repo| &repo.packages);
+            let below = self.parents.iter().map(|parent| &parent.package);
+            paths.extend(resolve::paths_beyond_primary(packages, offered, below));
         }
         let mut metadata = self.metadata.clone();
         let fetcher = self.fetcher();
