@@ -33,6 +33,15 @@ for payload in w.ufdio w9.gzdio w9.bzdio w6.xzdio w6.lzdio w3.zstdio; do
 done
 head -c "$size" "$rpm" > head.rpm
 cp head.rpm corpus/header/head
+# the same of format 3: without the region, which is the first entry and the last 16 bytes
+python3 - > corpus/header/format3 <<'PYTHON'
+import struct, sys
+head = open("head.rpm", "rb").read()
+main = head.rindex(b"\x8e\xad\xe8\x01")
+entries, data = struct.unpack(">II", head[main + 8 : main + 16])
+sizes = struct.pack(">II", entries - 1, data - 16)
+sys.stdout.buffer.write(head[: main + 8] + sizes + head[main + 32 : -16])
+PYTHON
 cp "$rpm" corpus/package/whole
 
 mkdir "$work/root"
