@@ -23,12 +23,14 @@
 //! Everything belongs to the user who runs strata; files of extracted layers to their subordinate ids, so
 //! `layers/` is only touched inside strata's own user namespace ([`crate::sandbox::enter_namespace`]).
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use tempfile::{NamedTempFile, TempDir};
+use rustix::fs::FlockOperation;
+use tempfile::{NamedTempFile, TempDir, TempPath};
 
 use crate::digest::Digest;
 use crate::repo::compact;
@@ -113,6 +115,22 @@ impl Store {
             .prefix(prefix)
             .tempdir_in(self.root.join("tmp"))
             .with_context(|| format!("making a work directory in {}", self.root.join("tmp").display()))
+    }
+
+    /// The file below `tmp/` for what is to have this checksum, with what an earlier run brought of it. As long as another
+    /// run is at it, a new file.
+    pub fn partial_file(&self, checksum: &str) -> Result<NamedTempFile> {
+        let path = self.root.join("tmp").join(format!("{checksum}.partial"));
+        let context = || format!("opening {}", path.display());
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.with_context(context)?;
+        let is_mine = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // whoever had it may have completed it, and given it another name
+        let is_there = || Ok::<_, io::Error>(fs::metadata(&path)?.ino() == file.metadata()?.ino());
+        match is_mine && is_there().unwrap_or(false) {
+            true => Ok(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)),
+            false => self.temp_file(),
+        }
     }
 
     /// A new file below `tmp/`, deleted when dropped; give it to [`persist`] when it is complete.

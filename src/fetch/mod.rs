@@ -6,6 +6,7 @@
 //! repository without keys, so its signature is checked again each time it is wanted.
 
 mod credentials;
+pub(crate) mod http;
 pub mod keyring;
 mod source;
 mod transport;
@@ -14,7 +15,7 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Cursor, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -320,11 +321,8 @@ impl Fetcher {
     fn bring(&self, source: &Source, data: &DataFile, advance: &dyn Fn(u64)) -> Result<File> {
         let kept = self.kept(&data.checksum);
         if !kept.exists() {
-            let file = source.get(&data.location, |body| {
-                self.receive(body, data.checksum, data.size, advance)
-                    .with_context(|| format!("checking {}", data.location))
-            })?;
-            persist(file, &kept)?;
+            let file = Expected { checksum: data.checksum, size: data.size };
+            persist(self.download(source, &data.location, file, advance)?, &kept)?;
         }
         File::open(&kept).with_context(|| format!("opening {}", kept.display()))
     }
@@ -434,16 +432,22 @@ impl Fetcher {
     /// The package as a verified temporary file.
     fn obtain(&self, wanted: &Wanted<'_>, progress: &dyn Progress) -> Result<NamedTempFile> {
         let package = wanted.package;
-        let (checksum, location) = (Checksum::Sha256(digest(package)?), location(&package.location)?);
+        let location = location(&package.location)?;
+        let file = Expected { checksum: Checksum::Sha256(digest(package)?), size: Some(package.size) };
         let trust = self.trust(wanted)?;
-        let receive = |body| {
-            let file = self.receive(body, checksum, Some(package.size), &|n| progress.advance(n))?;
+        let advance = |n| progress.advance(n);
+        let download = |repo: &plan::Repo, location: &str| {
+            let file = self.download(&self.source(repo), location, file, &advance)?;
             verify::package(file.as_file(), package, trust.as_deref())?;
             Ok(file)
         };
         let local = |path: &Path| {
-            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            receive(Body::File(file)).with_context(|| format!("checking {}", path.display()))
+            let from = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            let (mut body, to) = (Body::File(from), self.store.temp_file()?);
+            let received = receive(&mut body, to.as_file(), file, &advance)
+                .and_then(|()| verify::package(to.as_file(), package, trust.as_deref()));
+            received.with_context(|| format!("checking {}", path.display()))?;
+            Ok(to)
         };
         let vendored = self.vendor.as_ref().map(|vendor| vendor.find(package)).transpose()?.flatten();
         if let Some(path) = vendored {
@@ -457,11 +461,11 @@ impl Fetcher {
             Place::Manifests(dir) => local(&dir.join(location)),
             Place::Repo(_) if self.options.offline => Err(self.not_at_hand()),
             Place::Repo(repo) => {
-                let mut result = self.source(repo).get(&location, receive);
+                let mut result = download(repo, &location);
                 for (repo, location) in &wanted.further {
                     if let Err(error) = &result {
                         tracing::debug!(repo = repo.id, location, error = format!("{error:#}"), "elsewhere");
-                        result = self.source(repo).get(location, receive).or(result);
+                        result = download(repo, location).or(result);
                     }
                 }
                 result
@@ -484,7 +488,7 @@ impl Fetcher {
             Place::Manifests(_) => None,
         };
         let mut places = own.iter().chain(&wanted.further).filter(|_| !self.options.offline);
-        let place = places.find(|(repo, location)| self.source(repo).get(location, |_| Ok(())).is_ok());
+        let place = places.find(|(repo, location)| self.source(repo).get(location, || 0, |_| Ok(())).is_ok());
         place.map(|(repo, _)| match &repo.baseurl[..] {
             [url] => url.clone(),
             _ => format!("repository {}", repo.id),
@@ -502,48 +506,87 @@ impl Fetcher {
         )
     }
 
-    /// Writes `body` to a temporary file, which it must fill with exactly the bytes expected.
-    fn receive(
+    /// The file at a location of a repository. What breaks off stays in the store, for a later run to go on with.
+    fn download(
         &self,
-        mut body: Body,
-        expected: Checksum,
-        size: Option<u64>,
+        source: &Source,
+        location: &str,
+        expected: Expected,
         advance: &dyn Fn(u64),
     ) -> Result<NamedTempFile> {
-        let limit = size.unwrap_or(DOCUMENT_LIMIT);
-        let temporary = self.store.temp_file()?;
-        let out = temporary.as_file();
-        // shared blocks instead of a copy, where the file system can; what is hashed is the clone
-        let cloned = matches!(&body, Body::File(file) if rustix::fs::ioctl_ficlone(out, file).is_ok());
-        if cloned {
-            body = Body::File(temporary.reopen()?);
+        let file = self.store.partial_file(&expected.checksum.hex())?;
+        let there = || {
+            let length = file.as_file().metadata().map_or(0, |metadata| metadata.len());
+            // of what is complete, or more, nothing can be asked for
+            if expected.size.is_some_and(|size| length >= size) { 0 } else { length }
+        };
+        let received = source.get(location, there, |mut body| {
+            receive(&mut body, file.as_file(), expected, advance)
+                .with_context(|| format!("checking {location}"))
+        });
+        match received {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                if error.downcast_ref::<Refusal>().is_none() && there() > 0 {
+                    file.keep().context("keeping what came of it")?;
+                }
+                Err(error)
+            }
         }
-        let mut hasher = expected.hasher();
-        let (mut buffer, mut found) = (vec![0; 128 << 10], 0);
+    }
+}
+
+/// What a file is to be.
+#[derive(Clone, Copy)]
+struct Expected {
+    checksum: Checksum,
+    /// In bytes, if it is known.
+    size: Option<u64>,
+}
+
+/// Writes `body` to a file, where it begins, and what is there from there on is replaced; then the file must have exactly
+/// the bytes expected.
+fn receive(body: &mut Body, out: &File, expected: Expected, advance: &dyn Fn(u64)) -> Result<()> {
+    let limit = expected.size.unwrap_or(DOCUMENT_LIMIT);
+    let start = body.start();
+    out.set_len(start).context("writing to the store")?;
+    let mut hasher = expected.checksum.hasher();
+    let mut there = out;
+    there.rewind()?;
+    let mut found = 0;
+    let mut copy = |from: &mut dyn Read, to: &mut dyn Write| -> Result<()> {
+        let mut buffer = vec![0; 128 << 10];
         loop {
-            let n = body.read(&mut buffer)?;
+            let n = from.read(&mut buffer)?;
             if n == 0 {
-                break;
+                return Ok(());
             }
             found += n as u64;
             if found > limit {
                 return Err(Refusal::Oversize { expected: limit }.into());
             }
             hasher.update(&buffer[..n]);
-            if !cloned {
-                (&mut &*out).write_all(&buffer[..n]).context("writing to the store")?;
-            }
+            to.write_all(&buffer[..n]).context("writing to the store")?;
             advance(n as u64);
         }
-        if let Some(expected) = size.filter(|size| *size != found) {
-            return Err(Refusal::Truncated { expected, found }.into());
-        }
-        let found = hasher.finish();
-        if found != expected {
-            return Err(Refusal::Checksum { expected: expected.to_string(), found: found.to_string() }.into());
-        }
-        Ok(temporary)
+    };
+    copy(&mut there, &mut io::sink())?;
+    // shared blocks instead of a copy, where the file system can; what is hashed is the clone
+    let is_cloned = matches!(&*body, Body::File(file) if rustix::fs::ioctl_ficlone(out, file).is_ok());
+    match is_cloned {
+        true => copy(&mut there, &mut io::sink())?,
+        false => copy(body, &mut there)?,
     }
+    if let Some(expected) = expected.size.filter(|size| *size != found) {
+        return Err(Refusal::Truncated { expected, found }.into());
+    }
+    let digest = hasher.finish();
+    if digest == expected.checksum {
+        return Ok(());
+    }
+    out.set_len(0).context("writing to the store")?;
+    let (expected, found) = (expected.checksum.to_string(), digest.to_string());
+    Err(if start > 0 { Refusal::Resumed } else { Refusal::Checksum { expected, found } }.into())
 }
 
 fn primary_of(repomd: &Repomd) -> Result<&DataFile> {

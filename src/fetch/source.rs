@@ -140,9 +140,15 @@ impl Source {
         store.seen(&Digest::of(format!("{baseurl:?} {mirrorlist:?} {metalink:?}")))
     }
 
-    /// Gives the file at `location` to `receive`, from the first mirror with which that succeeds.
-    pub fn get<T>(&self, location: &str, mut receive: impl FnMut(Body) -> Result<T>) -> Result<T> {
-        self.each_mirror(|base| self.transport.get(&below(base, location)?, &mut receive))
+    /// Gives the file at `location` to `receive`, from the first mirror with which that succeeds; from the byte on that
+    /// `start` gives, where that can be.
+    pub fn get<T>(
+        &self,
+        location: &str,
+        start: impl Fn() -> u64,
+        mut receive: impl FnMut(Body) -> Result<T>,
+    ) -> Result<T> {
+        self.each_mirror(|base| self.transport.get_from(&below(base, location)?, &start, &mut receive))
     }
 
     /// The keys packages must be signed with; none if they need not be signed.

@@ -18,26 +18,15 @@ use anyhow::{Context, Result, bail};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::Runtime;
 
-use super::Lazy;
-use super::credentials;
-use super::verify::Refusal;
+use super::http::{self, BACKOFF, BadStatus, origin};
+use super::{Lazy, credentials};
 use crate::error::hinted;
 use crate::plan;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Bytes a second below which a server is as good as silent: dnf's `minrate`.
 const LEAST_RATE: f64 = 1000.0;
-
-/// Waits before the second, third and fourth attempt at one URL.
-const BACKOFF: [Duration; 3] = [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4)];
-
-/// A server that asks for more patience than this is given up.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-const REDIRECTS: usize = 10;
 
 /// The way to the servers of one repository: its certificates, and connections kept open.
 pub struct Transport {
@@ -73,9 +62,11 @@ pub struct Download {
     http: Arc<Http>,
     url: Url,
     response: Response,
+    /// Where in the file it began.
+    start: u64,
     /// What is left of the current chunk.
     chunk: io::Cursor<Vec<u8>>,
-    /// Bytes received.
+    /// How much of the file there is, with what was there before.
     received: u64,
     pace: Pace,
     waits: std::slice::Iter<'static, Duration>,
@@ -88,15 +79,6 @@ pub struct Validators {
     last_modified: Option<String>,
 }
 
-/// The server answered, but not with the file.
-#[derive(Debug, thiserror::Error)]
-#[error("the server answered {status}")]
-struct BadStatus {
-    status: StatusCode,
-    /// How long it wants to be left alone.
-    retry_after: Option<Duration>,
-}
-
 impl Transport {
     /// A transport with the certificates and credentials of `repo`. A server that sends fewer than 1000 bytes a second
     /// for as long as `patience` is given up; without patience no network is used. No socket is opened yet.
@@ -107,34 +89,46 @@ impl Transport {
     /// Opens `url` and gives what it yields to `receive`. After transient failures, of `receive` too, both
     /// are tried again.
     pub fn get<T>(&self, url: &Url, receive: impl FnMut(Body) -> Result<T>) -> Result<T> {
-        let got = self.get_unless(url, &Validators::default(), receive)?;
-        got.with_context(|| format!("getting {url}: the server says it has not changed, which nobody asked"))
+        self.get_from(url, || 0, receive)
     }
 
-    /// The same, unless the file is still the one of which the server gave these validators: then nothing.
+    /// The same, from the byte on that `start` gives, if the server can do that: [`Body::start`] says where it begins.
+    pub fn get_from<T>(
+        &self,
+        url: &Url,
+        start: impl Fn() -> u64,
+        mut receive: impl FnMut(Body) -> Result<T>,
+    ) -> Result<T> {
+        http::persevere(|| {
+            let range = match start() {
+                0 => HeaderMap::new(),
+                start => HeaderMap::from_iter([(header::RANGE, from_byte(start))]),
+            };
+            let body = match self.open(url, &range) {
+                // there is nothing so far on: from the beginning, then
+                Err(error) if !range.is_empty() && is_beyond(&error) => self.open(url, &HeaderMap::new()),
+                opened => opened,
+            };
+            let body =
+                body.and_then(|body| body.context("the server says it has not changed, which nobody asked"));
+            body.and_then(&mut receive).with_context(|| format!("getting {url}"))
+        })
+    }
+
+    /// What `get` does, unless the file is still the one of which the server gave these validators: then nothing.
     pub fn get_unless<T>(
         &self,
         url: &Url,
         known: &Validators,
         mut receive: impl FnMut(Body) -> Result<T>,
     ) -> Result<Option<T>> {
-        let mut waits = BACKOFF.iter();
-        loop {
-            let error = match self.open(url, known).and_then(|body| body.map(&mut receive).transpose()) {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            match waits.next().and_then(|wait| wait_after(&error, *wait)) {
-                Some(wait) => {
-                    tracing::debug!(%url, error = format!("{error:#}"), "trying again");
-                    std::thread::sleep(wait);
-                }
-                None => return Err(error.context(format!("getting {url}"))),
-            }
-        }
+        http::persevere(|| {
+            let got = self.open(url, &known.headers()).and_then(|body| body.map(&mut receive).transpose());
+            got.with_context(|| format!("getting {url}"))
+        })
     }
 
-    fn open(&self, url: &Url, known: &Validators) -> Result<Option<Body>> {
+    fn open(&self, url: &Url, headers: &HeaderMap) -> Result<Option<Body>> {
         match (url.scheme(), self.patience) {
             ("file", _) => {
                 let Ok(path) = url.to_file_path() else { bail!("a file URL names a path of this machine") };
@@ -147,19 +141,20 @@ impl Transport {
             )),
             ("http" | "https", Some(patience)) => {
                 let http = self.http.get(|| Http::new(&self.repo, patience))?;
-                let response = http.send(url, &known.headers())?;
+                let response = http.send(url, headers)?;
                 match response.status() {
                     StatusCode::NOT_MODIFIED => Ok(None),
                     status if status.is_success() => Ok(Some(Body::Http(Box::new(Download {
                         pace: Pace::new(patience),
                         http,
                         url: url.clone(),
-                        response,
+                        start: begins_at(&response),
                         chunk: io::Cursor::default(),
-                        received: 0,
+                        received: begins_at(&response),
+                        response,
                         waits: BACKOFF.iter(),
                     })))),
-                    status => Err(BadStatus { status, retry_after: retry_after(&response) }.into()),
+                    _ => Err(BadStatus::of(&response).into()),
                 }
             }
             (other, _) => bail!("scheme `{other}` is not known: expected file, http or https"),
@@ -169,21 +164,14 @@ impl Transport {
 
 impl Http {
     fn new(repo: &plan::Repo, patience: Duration) -> Result<Self> {
-        let runtime =
-            runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
         let client = |with_certificate| {
-            let builder = Client::builder()
-                .user_agent(concat!("strata/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(patience)
-                // followed by hand, because credentials must stay behind
-                .redirect(reqwest::redirect::Policy::none());
+            let builder = http::client(patience);
             credentials::configure(builder, repo, with_certificate)
                 .with_context(|| format!("preparing connections to repository {}", repo.id))
         };
         let stated = repo.baseurl.iter().chain(&repo.mirrorlist).chain(&repo.metalink);
         Ok(Self {
-            runtime,
+            runtime: http::runtime()?,
             client: client(true)?,
             anonymous: client(false)?,
             credentials: credentials::headers(repo)?,
@@ -194,30 +182,19 @@ impl Http {
 
     /// Makes a request, and those it is redirected to.
     fn send(&self, url: &Url, headers: &HeaderMap) -> Result<Response> {
-        let mut at = url.clone();
-        for hop in 0..=REDIRECTS {
-            let is_named = self.named.contains(&origin(&at));
-            let client = if hop == 0 || is_named { &self.client } else { &self.anonymous };
+        http::follow(url, |at| {
+            let is_named = self.named.contains(&origin(at));
+            // the mirrors of a list may know the certificate, where they lead to may not
+            let client = if at == url || is_named { &self.client } else { &self.anonymous };
             let mut request = client.get(at.clone()).headers(headers.clone());
             if is_named {
                 request = request.headers(self.credentials.clone());
             }
             // timers are made with the request, so that has to happen inside the runtime too; where a redirect leads
             // may be a secret, so errors do not say it
-            let response =
-                self.runtime.block_on(async { request.send().await }).map_err(reqwest::Error::without_url)?;
-            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
-            }
-            let to = response.headers().get(header::LOCATION).context("a redirect leads nowhere")?;
-            let to = at.join(to.to_str()?).context("reading where a redirect leads")?;
-            match (at.scheme(), to.scheme()) {
-                ("https", "http") => bail!("a redirect leads from https to http"),
-                (_, "https" | "http") => at = to,
-                (_, other) => bail!("a redirect leads to scheme `{other}`"),
-            }
-        }
-        bail!("there are more than {REDIRECTS} redirects")
+            let sent = self.runtime.block_on(async { request.send().await });
+            Ok(sent.map_err(reqwest::Error::without_url)?)
+        })
     }
 }
 
@@ -261,19 +238,17 @@ impl Download {
 
     /// Goes on with a new response where the one so far broke off; `error` is why it did.
     fn resume(&mut self, error: io::Error) -> io::Result<()> {
-        let (Some(validator), true) = (Validators::of(&self.response).strong(), self.received > 0) else {
+        let (Some(validator), true) = (Validators::of(&self.response).strong(), self.received > self.start)
+        else {
             return Err(error);
         };
         let Some(wait) = self.waits.next() else { return Err(error) };
         tracing::debug!(url = %self.url, received = self.received, %error, "going on");
         std::thread::sleep(*wait);
-        let range = format!("bytes={}-", self.received);
-        let range = HeaderValue::from_str(&range).map_err(io::Error::other)?;
-        let headers = HeaderMap::from_iter([(header::RANGE, range), (header::IF_RANGE, validator)]);
+        let range = (header::RANGE, from_byte(self.received));
+        let headers = HeaderMap::from_iter([range, (header::IF_RANGE, validator)]);
         let Ok(response) = self.http.send(&self.url, &headers) else { return Err(error) };
-        let part = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        let is_rest = part.is_some_and(|part| part.starts_with(&format!("bytes {}-", self.received)));
-        if response.status() != StatusCode::PARTIAL_CONTENT || !is_rest {
+        if begins_at(&response) != self.received {
             return Err(error);
         }
         self.response = response;
@@ -321,6 +296,14 @@ impl Body {
         Ok(bytes)
     }
 
+    /// Where in the file it begins.
+    pub fn start(&self) -> u64 {
+        match self {
+            Self::File(_) => 0,
+            Self::Http(download) => download.start,
+        }
+    }
+
     /// By what the server will know it again.
     pub fn validators(&self) -> Validators {
         match self {
@@ -328,6 +311,27 @@ impl Body {
             Self::Http(download) => Validators::of(&download.response),
         }
     }
+}
+
+/// `bytes=START-` (RFC 9110, 14.1.2)
+fn from_byte(start: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("bytes={start}-")).expect("digits are fine in a header")
+}
+
+/// Where in its file the body of a response begins: `Content-Range: bytes START-END/SIZE` (RFC 9110, 14.4).
+fn begins_at(response: &Response) -> u64 {
+    let part = || {
+        let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+        range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+    };
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT => part().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+fn is_beyond(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(|BadStatus { status, .. }| *status == StatusCode::RANGE_NOT_SATISFIABLE)
 }
 
 /// How fast data come in while somebody waits for them.
@@ -363,45 +367,6 @@ impl Pace {
         *self = Self::new(self.patience);
         Ok(())
     }
-}
-
-fn origin(url: &Url) -> String {
-    url.origin().ascii_serialization()
-}
-
-/// The `Retry-After` of a response, if it is in seconds: a date would need a clock that agrees with the server's.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// How long to wait before the same request may succeed; nothing if waiting does not help.
-fn wait_after(error: &anyhow::Error, backoff: Duration) -> Option<Duration> {
-    if let Some(BadStatus { retry_after: Some(wait), .. }) = error.downcast_ref() {
-        return (is_transient(error) && *wait <= LONGEST_WAIT).then(|| backoff.max(*wait));
-    }
-    is_transient(error).then_some(backoff)
-}
-
-/// Whether the same request may succeed a moment later.
-fn is_transient(error: &anyhow::Error) -> bool {
-    let io_errors = || error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    // rustls says so of a certificate it does not accept, inside an error of hyper-rustls
-    let inner = |e: &io::Error| e.get_ref()?.downcast_ref().map(io::Error::kind);
-    if io_errors().any(|e| inner(e) == Some(io::ErrorKind::InvalidData)) {
-        return false;
-    }
-    if let Some(BadStatus { status, .. }) = error.downcast_ref() {
-        return status.is_server_error()
-            || matches!(*status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-    }
-    if let Some(Refusal::Truncated { .. }) = error.downcast_ref() {
-        return true;
-    }
-    let requests = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
-    let bodies = io_errors().filter_map(|e| e.get_ref()?.downcast_ref());
-    io_errors().any(|e| e.kind() == io::ErrorKind::TimedOut)
-        || requests.chain(bodies).any(|e| !e.is_redirect() && !e.is_builder())
 }
 
 /// The URL of a file below a base URL. `location` is written into URLs as it is, like dnf does; escapes may
@@ -440,21 +405,5 @@ mod tests {
         assert!(counts([3000, 0, 0, 1000, 1000, 1000]));
         assert!(!counts([2999, 0, 0, 9000, 9000, 9000]));
         assert!(!counts([9000, 9000, 9000, 0, 0, 0]));
-    }
-
-    #[test]
-    fn waits_as_long_as_the_server_says() {
-        let second = Duration::from_secs(1);
-        let wait = |status: u16, retry_after: Option<u32>| {
-            let retry_after = retry_after.map(|n| second * n);
-            let status = StatusCode::from_u16(status).unwrap();
-            wait_after(&BadStatus { status, retry_after }.into(), second)
-        };
-        assert_eq!(wait(503, None), Some(second));
-        assert_eq!(wait(429, Some(7)), Some(second * 7));
-        assert_eq!(wait(429, Some(0)), Some(second));
-        assert_eq!(wait(429, Some(3600)), None);
-        assert_eq!(wait(404, None), None);
-        assert_eq!(wait(404, Some(1)), None);
     }
 }

@@ -30,6 +30,8 @@ pub enum Refusal {
     Malformed(String),
     #[error("the package's payload has sha256:{found}, its header says sha256:{expected}")]
     Payload { expected: String, found: String },
+    #[error("what an earlier run left of it is not its beginning")]
+    Resumed,
     #[error("the package is not signed")]
     Unsigned,
     #[error("the package's header is signed, but holds no digest of the payload, which no signature covers")]
@@ -47,6 +49,7 @@ impl Refusal {
             Self::Oversize { .. }
             | Self::Truncated { .. }
             | Self::Checksum { .. }
+            | Self::Resumed
             | Self::Identity { .. } => {
                 "if the repository was rebuilt, run `strata lock`; otherwise its files do not fit its metadata"
             }

@@ -1,7 +1,7 @@
 //! Servers that fail: a clean retry or a clear error, and never other bytes than the right ones.
 
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -265,4 +265,104 @@ fn wrong_bytes_are_looked_for_elsewhere() {
     let store = fixture.path("store");
     fs::remove_dir_all(&store).unwrap();
     assert!(refusal(&fixture).contains("expected sha256:"), "{}", refusal(&fixture));
+}
+
+/// A server of `dir` that can begin anywhere in a file, and breaks off each package in the middle while `is_bad`. Gives
+/// the ranges of packages asked for.
+fn breaking(dir: std::path::PathBuf, is_bad: Arc<AtomicBool>) -> (Server, Arc<Mutex<Vec<Option<String>>>>) {
+    let ranges = Arc::new(Mutex::new(Vec::new()));
+    let seen = ranges.clone();
+    let server = Server::of_requests(move |request: &Request| {
+        let whole = file(&dir, &request.path);
+        if !request.path.ends_with(".rpm") || whole.status != 200 {
+            return whole;
+        }
+        let range = request.header("range").map(str::to_owned);
+        seen.lock().unwrap().push(range.clone());
+        if is_bad.load(Ordering::Relaxed) {
+            return match range {
+                None => Reply { cut: Some(whole.body.len() / 2), ..whole },
+                Some(_) => Reply::status(404),
+            };
+        }
+        let Some(range) = range else { return whole };
+        let start: usize = range["bytes=".len()..].trim_end_matches('-').parse().unwrap();
+        let (end, size) = (whole.body.len() - 1, whole.body.len());
+        let headers = format!("content-range: bytes {start}-{end}/{size}\r\n");
+        Reply { status: 206, headers, ..Reply::ok(whole.body[start..].to_vec()) }
+    });
+    (server, ranges)
+}
+
+#[test]
+fn what_a_run_did_not_finish_is_continued_by_the_next() {
+    let fixture = Fixture::with_thing();
+    let is_bad = Arc::new(AtomicBool::new(true));
+    let (server, ranges) = breaking(fixture.path("repo"), is_bad.clone());
+    let fixture = at(&server, fixture);
+    let locked = fixture.locked();
+    let size = locked[0].size;
+    let partial = fixture.path(&format!("store/tmp/{}.partial", locked[0].sha256.unwrap().hex()));
+    fixture.fetch(&locked).unwrap_err();
+    assert_eq!(fs::metadata(&partial).unwrap().len(), size / 2);
+    let rest = Some(format!("bytes={}-", size / 2));
+    is_bad.store(false, Ordering::Relaxed);
+    fixture.fetch(&locked).unwrap();
+    assert_eq!(*ranges.lock().unwrap(), [None, rest.clone(), rest]);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn what_is_left_of_another_file_does_no_harm() {
+    let fixture = Fixture::with_thing();
+    let (server, ranges) = breaking(fixture.path("repo"), Arc::default());
+    let fixture = at(&server, fixture);
+    let locked = fixture.locked();
+    let (hex, size) = (locked[0].sha256.unwrap().hex(), usize::try_from(locked[0].size).unwrap());
+    let (partial, rpm) =
+        (fixture.path(&format!("store/tmp/{hex}.partial")), fixture.path(&format!("store/rpms/{hex}.rpm")));
+    let whole = fs::read(fixture.path("repo/Packages/thing.rpm")).unwrap();
+    for (left, asked) in [
+        (vec![b'x'; 9], vec![Some("bytes=9-".to_owned()), None]),
+        (vec![b'x'; size], vec![None]),
+        (vec![b'x'; size + 1], vec![None]),
+        (whole[..size - 1].to_vec(), vec![Some(format!("bytes={}-", size - 1))]),
+    ] {
+        fs::write(&partial, &left).unwrap();
+        ranges.lock().unwrap().clear();
+        fixture.fetch(&locked).unwrap();
+        assert_eq!(*ranges.lock().unwrap(), asked, "{} bytes", left.len());
+        assert_eq!(fs::read(&rpm).unwrap(), whole);
+        assert!(!partial.exists());
+        fs::remove_file(&rpm).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_another_run_is_at_is_left_to_it() {
+    let fixture = Fixture::with_thing();
+    let (server, _) = breaking(fixture.path("repo"), Arc::default());
+    let fixture = at(&server, fixture);
+    let locked = fixture.locked();
+    let partial = fixture.path(&format!("store/tmp/{}.partial", locked[0].sha256.unwrap().hex()));
+    fs::write(&partial, b"x").unwrap();
+    let other = fs::File::open(&partial).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    fixture.fetch(&locked).unwrap();
+    assert_eq!(fs::read(&partial).unwrap(), b"x");
+}
+
+#[test]
+fn a_date_to_try_again_at_is_kept() {
+    let fixture = Fixture::with_thing();
+    let dir = fixture.path("repo");
+    let headers = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:49:39 GMT\r\n";
+    let server = Server::start(move |path, before| match before {
+        0 if path.ends_with("repomd.xml") => Reply { headers: headers.into(), ..Reply::status(503) },
+        _ => file(&dir, path),
+    });
+    let fixture = at(&server, fixture);
+    let began = Instant::now();
+    fixture.metadata().unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
 }
