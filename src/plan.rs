@@ -221,10 +221,14 @@ pub struct Repo {
     pub sslverify: bool,
     /// URL of a proxy; `_none_` for none, whatever the environment says.
     pub proxy: Option<String>,
+    /// Where `USER:PASSWORD` for the proxy is.
+    pub proxy_auth: Option<Secret>,
     /// Where `USER:PASSWORD` is, for HTTP's basic authentication.
     pub auth: Option<Secret>,
     /// Headers of every request, and where their values are.
     pub headers: BTreeMap<String, Secret>,
+    /// dnf would go on without it when it cannot be reached; strata does not.
+    pub skip_if_unavailable: bool,
 }
 
 /// Where a secret is read when it is needed; itself it is in no plan, and so in no lockfile, log or image.
@@ -241,6 +245,8 @@ pub enum Secret {
         file: PathBuf,
         /// The section.
         section: String,
+        /// What the two keys begin with: nothing, or `proxy_`.
+        prefix: &'static str,
     },
 }
 
@@ -249,7 +255,7 @@ impl std::fmt::Display for Secret {
         match self {
             Self::Env(name) => write!(f, "the environment variable {name}"),
             Self::File(path) => path.display().fmt(f),
-            Self::RepoFile { file, section } => write!(f, "[{section}] of {}", file.display()),
+            Self::RepoFile { file, section, .. } => write!(f, "[{section}] of {}", file.display()),
         }
     }
 }

@@ -6,12 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use reqwest::{Certificate, ClientBuilder, Identity, Proxy};
 
+use super::http::sensitive;
 use crate::manifest::repo_file;
 use crate::plan::{self, Secret};
 
@@ -28,7 +29,7 @@ pub fn configure(
         // dnf.conf(5)
         Some("" | "_none_") => builder = builder.no_proxy(),
         Some(url) => {
-            builder = builder.proxy(Proxy::all(url).with_context(|| format!("using the proxy {url}"))?)
+            builder = builder.proxy(proxy(url, repo).with_context(|| format!("using the proxy {url}"))?);
         }
     }
     if let Some(path) = &repo.sslcacert {
@@ -46,14 +47,21 @@ pub fn configure(
     Ok(builder.build()?)
 }
 
+/// The proxy at a URL, which knows the repository's user.
+fn proxy(url: &str, repo: &plan::Repo) -> Result<Proxy> {
+    let proxy = Proxy::all(url)?;
+    let Some(secret) = &repo.proxy_auth else { return Ok(proxy) };
+    let text = secret.user_and_password().with_context(|| format!("reading its password from {secret}"))?;
+    let (user, password) = text.split_once(':').unwrap_or_default();
+    Ok(proxy.basic_auth(user, password))
+}
+
 /// The headers that go with every request to a server the stream names.
 pub fn headers(repo: &plan::Repo) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     if let Some(secret) = &repo.auth {
-        let value = secret.read().and_then(|text| {
-            ensure!(text.contains(':'), "it is not of the form USER:PASSWORD");
-            sensitive(&format!("Basic {}", STANDARD.encode(text)))
-        });
+        let text = secret.user_and_password();
+        let value = text.and_then(|text| sensitive(&format!("Basic {}", STANDARD.encode(text))));
         let what = || format!("reading the password of repository {} from {secret}", repo.id);
         headers.insert(AUTHORIZATION, value.with_context(what)?);
     }
@@ -65,20 +73,20 @@ pub fn headers(repo: &plan::Repo) -> Result<HeaderMap> {
     Ok(headers)
 }
 
-/// A header that is not shown. Nor is it in the error: it is the secret.
-fn sensitive(text: &str) -> Result<HeaderValue> {
-    let Ok(mut value) = HeaderValue::from_str(text) else { bail!("it cannot be sent as a header") };
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 impl Secret {
+    /// `USER:PASSWORD`, as it is there now.
+    fn user_and_password(&self) -> Result<String> {
+        let text = self.read()?;
+        ensure!(text.contains(':'), "it is not of the form USER:PASSWORD");
+        Ok(text)
+    }
+
     /// What is there now, without the line end.
     fn read(&self) -> Result<String> {
         let text = match self {
             Self::Env(name) => std::env::var(name).ok().context("the variable is not set, or not UTF-8")?,
             Self::File(path) => fs::read_to_string(path)?,
-            Self::RepoFile { file, section } => repo_file::password(file, section)?,
+            Self::RepoFile { file, section, prefix } => repo_file::password(file, section, prefix)?,
         };
         let text = text.trim_end_matches(['\r', '\n']);
         ensure!(!text.is_empty(), "there is nothing");

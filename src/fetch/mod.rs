@@ -50,6 +50,10 @@ const DOCUMENT_LIMIT: u64 = 1 << 30;
 /// The same for filelists. Fedora's have about 1 GB.
 const FILELISTS_LIMIT: u64 = 4 << 30;
 
+/// Why a repository is not skipped that dnf would skip.
+const NOT_SKIPPED: &str = "`skip_if_unavailable` is not heeded: without this repository there would be another lock, and \
+                           nothing to tell it by; to go without it on purpose, say `enabled = 0`";
+
 /// How a [`Fetcher`] works.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -173,9 +177,12 @@ impl Fetcher {
     /// The newest metadata of a repository. Of one that has not changed, only repomd.xml is downloaded.
     pub fn metadata(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {
         progress.start(&format!("metadata of {}", repo.id), 0, Unit::Bytes);
-        let metadata = self
-            .newest(repo, progress)
-            .with_context(|| format!("fetching the metadata of repository {} ({})", repo.id, repo.origin))?;
+        let what = || format!("fetching the metadata of repository {} ({})", repo.id, repo.origin);
+        let newest = self.newest(repo, progress);
+        let metadata = match repo.skip_if_unavailable {
+            true => newest.hint(what(), NOT_SKIPPED)?,
+            false => newest.with_context(what)?,
+        };
         progress.finish(&format!("{}: {} packages", repo.id, metadata.packages.len()));
         Ok(metadata)
     }

@@ -38,14 +38,16 @@ pub fn repos(reader: Reader) -> Vec<(Repo, bool)> {
         .collect()
 }
 
-/// The password of a repository, `USER:PASSWORD`.
-pub fn password(path: &Path, section: &str) -> Result<String> {
+/// The `username` and `password` of a section, or those keys with a prefix: `USER:PASSWORD`.
+pub fn password(path: &Path, section: &str, prefix: &str) -> Result<String> {
     let text = std::fs::read_to_string(path)?;
     // what is wrong is not repeated here: the line may be the password's
     let sections = sections(&text).ok().context("it is no .repo file any more")?;
     let section = sections.iter().rfind(|found| found.name == section).context("the section is gone")?;
-    let value =
-        |key| section.value(key).map(|(value, _)| value).with_context(|| format!("it has no `{key}`"));
+    let value = |key: &str| {
+        let key = format!("{prefix}{key}");
+        section.value(&key).map(|(value, _)| value).with_context(|| format!("it has no `{key}`"))
+    };
     Ok(format!("{}:{}", value("username")?, value("password")?))
 }
 
@@ -135,9 +137,11 @@ fn repo(section: &Section, reader: Reader) -> Option<Repo> {
     if metalink.is_none() && mirrorlist.as_ref().is_some_and(|url| url.contains("metalink")) {
         metalink = mirrorlist.take();
     }
-    let has_password = section.value("username").is_some() && section.value("password").is_some();
-    let here =
-        || Secret::RepoFile { file: reader.source.path().to_owned(), section: section.name.to_owned() };
+    let password = |prefix: &'static str| {
+        let has = |key: &str| section.value(&format!("{prefix}{key}")).is_some();
+        let (file, section) = (reader.source.path().to_owned(), section.name.to_owned());
+        (has("username") && has("password")).then_some(Secret::RepoFile { file, section, prefix })
+    };
     let repo = Repo {
         id: section.name.to_owned(),
         origin: head.origin(),
@@ -157,29 +161,15 @@ fn repo(section: &Section, reader: Reader) -> Option<Repo> {
         sslcacert: path("sslcacert"),
         sslverify: flag("sslverify", true),
         proxy: section.text("proxy", reader).and_then(stream::proxy),
-        auth: has_password.then(here),
+        proxy_auth: password("proxy_"),
+        auth: password(""),
         headers: BTreeMap::new(),
+        skip_if_unavailable: flag("skip_if_unavailable", false),
     };
     if repo.baseurl.is_empty() && repo.mirrorlist.is_none() && repo.metalink.is_none() {
         head.report(format!("repository `{}` has no place to fetch from", repo.id));
     }
-    warn(section, &repo, reader);
     Some(repo)
-}
-
-/// Says what of a file is not heeded although it matters.
-fn warn(section: &Section, repo: &Repo, reader: Reader) {
-    if section.flag("skip_if_unavailable", false, reader) {
-        tracing::warn!(
-            "{}: `skip_if_unavailable` of {} is not heeded: a lock with packages missing would be a wrong one",
-            repo.origin,
-            repo.id
-        );
-    }
-    if section.value("proxy_username").is_some() {
-        let (origin, id) = (&repo.origin, &repo.id);
-        tracing::warn!("{origin}: `proxy_username` of {id} is not heeded: name the proxy in https_proxy");
-    }
 }
 
 /// Expands `$name`, `${name}`, `${name:-word}` (the word if the variable is not there or empty) and `${name:+word}` (the

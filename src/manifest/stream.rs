@@ -46,6 +46,7 @@ const REPO_KEYS: &[&str] = &[
     "sslcacert",
     "sslverify",
     "proxy",
+    "proxy_auth",
     "auth",
     "headers",
 ];
@@ -368,8 +369,10 @@ fn repo(item: &Item, table: &Table) -> Repo {
         sslcacert: path("sslcacert"),
         sslverify: table.boolean("sslverify").unwrap_or(true),
         proxy: table.text("proxy").and_then(proxy),
+        proxy_auth: table.get("proxy_auth").and_then(|item| secret(&item)),
         auth: table.get("auth").and_then(|item| secret(&item)),
         headers: headers(table),
+        skip_if_unavailable: false,
     };
     check_repo(item, table);
     repo

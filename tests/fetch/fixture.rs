@@ -238,7 +238,9 @@ pub fn repo_at(url: &str, key: &str) -> plan::Repo {
         sslcacert: None,
         sslverify: true,
         proxy: None,
+        proxy_auth: None,
         auth: None,
         headers: BTreeMap::new(),
+        skip_if_unavailable: false,
     }
 }

@@ -10,10 +10,10 @@ use strata::plan::Secret;
 use crate::fixture::Fixture;
 use crate::server::{Reply, Request, Server, file};
 
-const PASSWORD: &str = "swordfish-4711";
+pub const PASSWORD: &str = "swordfish-4711";
 const TOKEN: &str = "token-0815";
 /// `user:swordfish-4711`
-const BASIC: &str = "Basic dXNlcjpzd29yZGZpc2gtNDcxMQ==";
+pub const BASIC: &str = "Basic dXNlcjpzd29yZGZpc2gtNDcxMQ==";
 
 /// A server of `dir` that lets in who has both secrets, and what it was asked by whom.
 fn guarded(dir: std::path::PathBuf) -> Server {
@@ -86,7 +86,7 @@ fn other_servers_do_not() {
 }
 
 /// Asserts that no file below `dir` has a secret in it.
-fn clean(dir: &Path) {
+pub fn clean(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         match entry.file_type().unwrap().is_dir() {
             true => clean(&entry.path()),
@@ -95,7 +95,8 @@ fn clean(dir: &Path) {
     }
 }
 
-fn silent(bytes: &[u8], what: &str) {
+/// Asserts that there is no secret in some output.
+pub fn silent(bytes: &[u8], what: &str) {
     for secret in [PASSWORD, TOKEN, &BASIC[6..]] {
         let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
         assert!(!found, "{what} has {secret}:\n{}", String::from_utf8_lossy(bytes));

@@ -1,57 +1,51 @@
 //! Certificates, against `openssl s_server`: the way RHEL's CDN knows its customers.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::fixture::{Fixture, run};
+use crate::fixture::Fixture;
+use crate::pki::pki;
 
-/// A web server that asks for a certificate; it ends when dropped.
-struct Server(Child);
+/// A web server with a certificate; it ends when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    log: PathBuf,
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Server {
-    /// Serves `dir` with the certificates in `pki`.
-    fn start(dir: &Path, pki: &Path) -> (Self, String) {
+    /// Serves `dir` with the certificates in `pki`, and further options.
+    pub fn start(dir: &Path, pki: &Path, options: &[&str]) -> Self {
         let file = |name: &str| pki.join(name).display().to_string();
+        let log = tempfile::NamedTempFile::new_in(pki).unwrap().into_temp_path().keep().unwrap();
         let mut child = Command::new("openssl")
-            .args(["s_server", "-accept", "127.0.0.1:0", "-WWW", "-Verify", "1", "-verify_return_error"])
+            .args(["s_server", "-accept", "127.0.0.1:0", "-verify_return_error"])
+            .args(options)
             .args(["-cert", &file("server.pem"), "-key", &file("server.key"), "-CAfile", &file("ca.pem")])
             .current_dir(dir)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(&log).unwrap())
             .stdin(Stdio::null())
             .spawn()
             .expect("openssl is installed");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let port = lines.find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:").map(str::to_owned)).unwrap();
         std::thread::spawn(move || lines.for_each(drop));
-        (Self(child), format!("https://127.0.0.1:{port}"))
+        Self { child, url: format!("https://127.0.0.1:{port}"), log }
     }
-}
 
-/// Makes a CA, and certificates of it for a server and a client.
-fn pki(dir: &Path) {
-    fs::create_dir(dir).unwrap();
-    let file = |name: &str| dir.join(name).display().to_string();
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-    let ca = ["req", "-x509", "-subj", "/CN=ca", "-keyout", &file("ca.key"), "-out", &file("ca.pem")];
-    run("openssl", &[&ca[..], &key].concat());
-    for (name, extension) in
-        [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")]
-    {
-        let (secret, public, subject) =
-            (file(&format!("{name}.key")), file(&format!("{name}.pem")), format!("/CN={name}"));
-        let request = ["req", "-x509", "-CA", &file("ca.pem"), "-CAkey", &file("ca.key"), "-subj", &subject];
-        let usage = ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", extension];
-        run("openssl", &[&request[..], &usage, &["-keyout", &secret, "-out", &public], &key].concat());
+    /// How often a client showed its certificate.
+    fn shown(&self) -> usize {
+        fs::read_to_string(&self.log).unwrap().lines().filter(|line| line.contains("CN = client")).count()
     }
 }
 
@@ -60,8 +54,8 @@ fn servers_and_clients_prove_who_they_are() {
     let mut fixture = Fixture::with_thing();
     let pki_dir = fixture.path("pki");
     pki(&pki_dir);
-    let (_server, url) = Server::start(&fixture.path("repo"), &pki_dir);
-    fixture.repo.baseurl = vec![url];
+    let server = Server::start(&fixture.path("repo"), &pki_dir, &["-WWW", "-Verify", "1"]);
+    fixture.repo.baseurl = vec![server.url.clone()];
     let refused = |fixture: &Fixture| format!("{:#}", fixture.metadata().unwrap_err());
 
     fixture.repo.sslclientcert = Some(pki_dir.join("client.pem"));
@@ -76,4 +70,46 @@ fn servers_and_clients_prove_who_they_are() {
     fixture.metadata().unwrap();
     fixture.repo.sslclientkey = Some(pki_dir.join("missing.key"));
     assert!(refused(&fixture).contains("missing.key"));
+}
+
+#[test]
+fn a_certificate_stays_behind_where_a_redirect_leads_to_another_server() {
+    let mut fixture = Fixture::with_thing();
+    let pki_dir = fixture.path("pki");
+    pki(&pki_dir);
+    // both ask for a certificate, and take none for an answer
+    let elsewhere = Server::start(&fixture.path("repo"), &pki_dir, &["-WWW", "-verify", "1"]);
+    // answers are files: to every path of the repository, that it is elsewhere
+    let answers = fixture.path("answers");
+    for file in walk(&fixture.path("repo")) {
+        let path = file.strip_prefix(fixture.path("repo")).unwrap().to_str().unwrap().to_owned();
+        let answer = answers.join(&path);
+        fs::create_dir_all(answer.parent().unwrap()).unwrap();
+        fs::write(answer, format!("HTTP/1.0 302 x\r\nLocation: {}/{path}\r\n\r\n", elsewhere.url)).unwrap();
+    }
+    let server = Server::start(&answers, &pki_dir, &["-HTTP", "-verify", "1"]);
+    fixture.repo.baseurl = vec![server.url.clone()];
+    fixture.repo.sslcacert = Some(pki_dir.join("ca.pem"));
+    fixture.repo.sslclientcert = Some(pki_dir.join("client.pem"));
+    fixture.repo.sslclientkey = Some(pki_dir.join("client.key"));
+    let locked = fixture.locked();
+    fixture.fetch(&locked).unwrap();
+    assert!(server.shown() > 0);
+    assert_eq!(elsewhere.shown(), 0);
+    // the same server, asked for itself, is shown it
+    fixture.repo.baseurl = vec![elsewhere.url.clone()];
+    fixture.metadata().unwrap();
+    assert!(elsewhere.shown() > 0);
+}
+
+/// All files below a directory.
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => files.extend(walk(&entry.path())),
+            false => files.push(entry.path()),
+        }
+    }
+    files
 }

@@ -123,17 +123,24 @@ fn are_understood_as_dnf_understands_them() {
 
 #[test]
 fn passwords_stay_where_they_are() {
-    let tree = tree("[x]\nbaseurl=http://x\ngpgcheck=0\nusername=user\npassword=swordfish\n");
-    let plan = tree.plan(Arch::X86_64);
-    let file = tree.manifests().join("demo/x.repo");
-    assert_eq!(
-        plan.stream.repos["x"].auth,
-        Some(Secret::RepoFile { file: file.clone(), section: "x".into() })
+    let tree = tree(
+        "[x]\nbaseurl=http://x\ngpgcheck=0\nusername=user\npassword=swordfish\nproxy=http://p:1\n\
+         proxy_username=us\nproxy_password=swordfish2\n",
     );
-    assert_eq!(strata::manifest::repo_file::password(&file, "x").unwrap(), "user:swordfish");
-    let output = tree.compile(&["demo"]);
-    assert!(output.status.success());
-    assert!(!String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("swordfish"));
+    let repo = &tree.plan(Arch::X86_64).stream.repos["x"];
+    let file = tree.manifests().join("demo/x.repo");
+    for (secret, prefix, text) in
+        [(&repo.auth, "", "user:swordfish"), (&repo.proxy_auth, "proxy_", "us:swordfish2")]
+    {
+        let expected = Secret::RepoFile { file: file.clone(), section: "x".into(), prefix };
+        assert_eq!(secret.as_ref(), Some(&expected));
+        assert_eq!(strata::manifest::repo_file::password(&file, "x", prefix).unwrap(), text);
+    }
+    for args in [&["demo"][..], &["--format", "json", "demo"]] {
+        let output = tree.compile(args);
+        assert!(output.status.success());
+        assert!(!String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("swordfish"));
+    }
 }
 
 /// What is said of a file with mistakes.

@@ -235,8 +235,10 @@ fn plan_repo(sketch: &RepoSketch, path: &Path) -> plan::Repo {
         sslclientkey: None,
         sslcacert: None,
         sslverify: true,
+        proxy_auth: None,
         auth: None,
         headers: BTreeMap::new(),
+        skip_if_unavailable: false,
         proxy: None,
     }
 }
