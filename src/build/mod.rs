@@ -81,6 +81,8 @@ pub struct Request<'a> {
     pub version: Option<Version>,
     /// Source revision of the manifests, for a label.
     pub revision: Option<String>,
+    /// Where credentials for registries are, if not in the usual places.
+    pub authfile: Option<&'a Path>,
     /// Refuse to add ids to lockfiles.
     pub locked: bool,
     /// Leave the rootfs of a layer that fails.
@@ -289,8 +291,12 @@ impl<'a> Build<'a> {
 
     /// Opens an image, which must be for the plan's architecture.
     fn open(&self, reference: &Reference) -> Result<Opened> {
-        let (arch, offline) = (self.request.plan.stream.arch, self.fetcher.offline());
-        reference.open_for(Access { store: self.store, arch, offline })
+        reference.open_for(Access {
+            store: self.store,
+            arch: self.request.plan.stream.arch,
+            offline: self.fetcher.offline(),
+            authfile: self.request.authfile,
+        })
     }
 
     /// Takes an image for a layer, if it has the packages that the layers above are locked on.

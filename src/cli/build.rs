@@ -89,6 +89,7 @@ impl Inputs {
             bases,
             version: self.version,
             revision: self.revision.clone(),
+            authfile: global.authfile.as_deref(),
             locked: false,
             keep_failed: false,
             debug: self.debug_command(global, &plan.stream.name),
@@ -108,6 +109,9 @@ impl Inputs {
         }
         if let Some(store) = &global.store {
             option("--store", store.display().to_string());
+        }
+        if let Some(authfile) = &global.authfile {
+            option("--authfile", authfile.display().to_string());
         }
         for (name, value) in &global.set {
             option("--set", format!("{name}={value}"));

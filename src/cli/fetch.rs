@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
 use crate::fetch::{Fetcher, Options, wanted};
-use crate::image::opened::Access;
 use crate::image::reference::Reference;
 use crate::lock::{self, Lockfile};
 use crate::package::Arch;
@@ -85,7 +84,7 @@ fn fetch(global: &Global, args: &Args, arch: Arch, store: &Store, fetcher: &Fetc
     let pinned: BTreeSet<String> =
         needed.iter().filter_map(|layer| plan.pinned(layer)).map(ToString::to_string).collect();
     for image in pinned {
-        let opened = image.parse::<Reference>()?.open_for(Access { store, arch, offline: false })?;
+        let opened = image.parse::<Reference>()?.open_for(global.access(store, arch))?;
         opened.local().with_context(|| format!("bringing {image} into the store"))?;
     }
     if let Some(dir) = &args.vendor {

@@ -115,8 +115,13 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     lock::finish(&global.lockfiles, &args.stream)?;
     let store = global.store()?;
     let fetcher = Fetcher::new(&store, Options { vendor: args.vendor.clone(), ..Options::default() });
-    let sources =
-        Sources { store: &store, fetcher: &fetcher, manifests: &global.manifests, progress: &*progress };
+    let sources = Sources {
+        store: &store,
+        fetcher: &fetcher,
+        authfile: global.authfile.as_deref(),
+        manifests: &global.manifests,
+        progress: &*progress,
+    };
     let mut plans = plans(global, args)?;
     let solve = |plans: &[Plan]| {
         let layers = match plans.first() {

@@ -70,6 +70,9 @@ pub struct Global {
     /// Directory of packages, layers and images [default: $XDG_CACHE_HOME/strata]
     #[arg(long, global = true, env = "STRATA_STORE", value_name = "DIR")]
     store: Option<PathBuf>,
+    /// File with credentials for registries [default: where containers-auth.json(5) says]
+    #[arg(long, global = true, env = "STRATA_AUTHFILE", value_name = "FILE")]
+    authfile: Option<PathBuf>,
     /// Give a variable of the stream another value; may be repeated
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = variable)]
     set: Vec<(String, String)>,
@@ -204,7 +207,12 @@ impl Global {
 
     /// Opens an image; of one for several architectures that for this machine's.
     fn open(&self, image: &Reference) -> Result<Opened> {
-        image.open(Access { store: &self.store()?, arch: self.arch(None)?, offline: false })
+        image.open(self.access(&self.store()?, self.arch(None)?))
+    }
+
+    /// How images are opened, in registries too.
+    fn access<'a>(&'a self, store: &'a Store, arch: Arch) -> Access<'a> {
+        Access { store, arch, offline: false, authfile: self.authfile.as_deref() }
     }
 
     fn progress(&self) -> Box<dyn Progress> {

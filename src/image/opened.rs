@@ -31,6 +31,8 @@ pub struct Access<'a> {
     pub arch: Arch,
     /// Ask no registry.
     pub offline: bool,
+    /// Where credentials for registries are, if not in the usual places (containers-auth.json(5)).
+    pub authfile: Option<&'a Path>,
 }
 
 /// An image, and where its blobs come from.
@@ -45,7 +47,7 @@ pub struct Opened {
 /// Where blobs are that are in no layout.
 enum Remote {
     Archive(PathBuf),
-    Registry(Registry),
+    Registry(Box<Registry>),
 }
 
 impl Reference {
@@ -61,7 +63,7 @@ impl Reference {
                 return opened.with_context(|| format!("opening {self}"));
             }
             Place::Registry { host, repository, tag } => {
-                let registry = Registry::new(host, repository, access.offline);
+                let registry = Registry::new(host, repository, access.offline, access.authfile);
                 let tag = tag.as_deref().unwrap_or("latest");
                 let opened = pulled(own()?, registry, tag, self.digest, access.arch);
                 return opened.with_context(|| format!("opening {self}"));
@@ -148,7 +150,7 @@ fn pulled(
     if let Some(docker) = media_type.as_str().filter(|media_type| MANIFESTS.contains(media_type)) {
         entry.set_media_type(docker.into());
     }
-    let remote = Remote::Registry(registry);
+    let remote = Remote::Registry(Box::new(registry));
     Ok(Opened { image: described(&layout, &remote, &entry)?, layout, remote: Some(remote) })
 }
 
@@ -162,7 +164,7 @@ fn manifest(
     let kept = digest.map(|digest| layout.blob(digest)).filter(|path| path.exists());
     let bytes = match &kept {
         Some(path) => fs::read(path).with_context(|| format!("reading {}", path.display()))?,
-        None => registry.manifest(digest, tag)?,
+        None => registry.manifest(digest, tag, MAX_MANIFEST)?,
     };
     let found = Digest::of(&bytes);
     ensure!(
@@ -170,7 +172,6 @@ fn manifest(
         "the manifest is damaged: it is {found}, expected {}",
         digest.unwrap_or(&found)
     );
-    ensure!(bytes.len() as u64 <= MAX_MANIFEST, "a manifest of {} bytes", bytes.len());
     if kept.is_none() {
         write_atomically(&layout.blob(&found), &bytes)?;
     }

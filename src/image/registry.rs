@@ -1,105 +1,134 @@
-//! Reading images of a registry (OCI distribution-spec), manifest by manifest and blob by blob.
+//! Registries (OCI distribution-spec), asked manifest by manifest and blob by blob.
 //!
-//! Registries are spoken to over TLS. Certificates of private authorities are where the container tools look for
-//! them (containers-certs.d(5)): `/etc/containers/certs.d/HOST[:PORT]/*.crt`, the same below
-//! `~/.config/containers`, and `/etc/docker/certs.d`. A registry on this machine (`localhost`, `127.0.0.1`, `[::1]`)
-//! that has none there is spoken to in plain HTTP.
+//! Registries are spoken to over TLS, with the [`certificates`] of containers-certs.d(5). One on this machine
+//! (`localhost`, `127.0.0.1`, `[::1]`) that has none there is spoken to in plain HTTP. Who is asked for a password or a
+//! token has them from the [`login`] of containers-auth.json(5); they are shown to the registry and to the server that
+//! makes its tokens, and not to where a redirect leads.
+//!
+//! A registry is believed nothing: no more is read of anything than its descriptor says, and digests are checked by who
+//! asks, for which all of it has to be there.
 
-use std::fs::{self, File};
-use std::io::Seek;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+mod certificates;
+mod challenge;
+mod login;
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use oci_client::Reference;
-use oci_client::RegistryOperation;
-use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
+use anyhow::{Context, Result, ensure};
 use oci_spec::image::Descriptor;
-use tokio::runtime::{self, Runtime};
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
+use tokio::runtime::Runtime;
 
-use super::oci::MANIFESTS;
+use self::certificates::Certificates;
+use self::challenge::Challenge;
+use self::login::{Login, Secret};
+use super::oci::{MANIFESTS, digest_of};
 use crate::digest::Digest;
-use crate::error::hinted;
+use crate::error::{HintExt, hinted};
+use crate::fetch::http::{self, BadStatus, origin, sensitive};
 
-/// A connection that yields nothing for so long is given up, and one that is not made.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// A server that sends nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits before the second and third attempt.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3)];
+/// Of errors and tokens, no more than so many bytes are read.
+const SMALL: u64 = 64 << 10;
 
 /// A repository of a registry.
 pub struct Registry {
     host: String,
     repository: String,
     offline: bool,
+    authfile: Option<PathBuf>,
     connection: OnceLock<Connection>,
 }
 
-/// A client, and the runtime it works on.
+/// Clients, the runtime they work on, and what they may show.
 struct Connection {
     runtime: Runtime,
     client: Client,
+    /// The same without the client certificate: for whoever is not the registry.
+    stranger: Client,
+    /// `https://HOST/v2/REPOSITORY/`
+    base: Url,
+    login: Option<Login>,
+    /// What the registry asked for last, to be shown with each request.
+    authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Registry {
-    /// The repository `repository` at `host`, which is not spoken to if `offline`. No socket is opened yet.
-    pub fn new(host: &str, repository: &str, offline: bool) -> Self {
+    /// The repository `repository` at `host`, which is not spoken to if `offline`. Credentials are those in `authfile`,
+    /// if there is one. No socket is opened yet.
+    pub fn new(host: &str, repository: &str, offline: bool, authfile: Option<&Path>) -> Self {
         Self {
             host: host.to_owned(),
             repository: repository.to_owned(),
             offline,
+            authfile: authfile.map(Path::to_owned),
             connection: OnceLock::new(),
         }
     }
 
-    /// The bytes of the manifest or index with this digest, or else with this tag; a digest is not yet checked.
-    pub fn manifest(&self, digest: Option<&Digest>, tag: &str) -> Result<Vec<u8>> {
-        let (host, repository) = (self.host.clone(), self.repository.clone());
-        let reference = match digest {
-            Some(digest) => Reference::with_digest(host, repository, digest.to_string()),
-            None => Reference::with_tag(host, repository, tag.to_owned()),
-        };
-        let bytes = self.attempt(async |client| {
-            let (bytes, _) =
-                client.pull_manifest_raw(&reference, &RegistryAuth::Anonymous, &MANIFESTS).await?;
-            Ok(bytes)
-        })?;
-        Ok(bytes.into())
-    }
-
-    /// Writes a blob into `to`.
-    pub fn blob(&self, blob: &Descriptor, to: &mut File) -> Result<()> {
-        let digest = blob.digest().to_string();
-        let reference = Reference::with_digest(self.host.clone(), self.repository.clone(), digest.clone());
-        self.attempt(async |client| {
-            to.rewind()?;
-            to.set_len(0)?;
-            let out = tokio::fs::File::from_std(to.try_clone()?);
-            client.auth(&reference, &RegistryAuth::Anonymous, RegistryOperation::Pull).await?;
-            Ok(client.pull_blob(&reference, digest.as_str(), out).await?)
+    /// The bytes of the manifest or index with this digest, or else with this tag, of which there may be `limit`; a
+    /// digest is not yet checked.
+    pub fn manifest(&self, digest: Option<&Digest>, tag: &str, limit: u64) -> Result<Vec<u8>> {
+        let name = digest.map_or_else(|| tag.to_owned(), Digest::to_string);
+        let accept = HeaderValue::from_str(&MANIFESTS.join(", "))?;
+        let headers = HeaderMap::from_iter([(header::ACCEPT, accept)]);
+        self.attempt(|connection| {
+            let response = connection.get(&format!("manifests/{name}"), &headers)?;
+            connection.bytes(response, limit)
         })
     }
 
-    /// Does what needs the registry; a transport that fails gets further attempts.
-    fn attempt<T>(&self, mut ask: impl AsyncFnMut(&Client) -> Result<T>) -> Result<T> {
-        let Connection { runtime, client } = self.connection()?;
-        let mut waits = BACKOFF.iter();
-        loop {
-            let error = match runtime.block_on(ask(client)) {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
+    /// Writes a blob into an empty file, no more than its size. What came before a connection broke off is kept, and the
+    /// rest is asked for; the digest is not yet checked.
+    pub fn blob(&self, blob: &Descriptor, to: &mut File) -> Result<()> {
+        let path = format!("blobs/{}", digest_of(blob)?);
+        self.attempt(|connection| {
+            let there = to.stream_position()?;
+            let range = HeaderValue::from_str(&format!("bytes={there}-"))?;
+            let headers = (there > 0).then_some((header::RANGE, range)).into_iter().collect();
+            let response = connection.get(&path, &headers)?;
+            let at = match response.status() {
+                StatusCode::PARTIAL_CONTENT => there,
+                _ => 0,
             };
-            match waits.next() {
-                Some(wait) if is_transient(&error) => {
-                    tracing::debug!(host = self.host, error = format!("{error:#}"), "trying again");
-                    std::thread::sleep(*wait);
-                }
-                _ => return Err(error.context(format!("asking the registry {}", self.host))),
+            to.set_len(at)?;
+            to.seek(SeekFrom::Start(at))?;
+            let left = blob.size().saturating_sub(at);
+            connection.receive(response, left, |bytes| to.write_all(bytes).context("writing it"))
+        })
+    }
+
+    /// Does what needs the registry; after failures that may pass again.
+    fn attempt<T>(&self, mut ask: impl FnMut(&Connection) -> Result<T>) -> Result<T> {
+        let connection = self.connection()?;
+        let answer = http::persevere(|| ask(connection));
+        let what = || format!("asking the registry {} for {}", self.host, self.repository);
+        let status = |error: &anyhow::Error| error.downcast_ref().map(|BadStatus { status, .. }| *status);
+        match answer {
+            Err(error)
+                if matches!(status(&error), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) =>
+            {
+                Err(error).hint(what(), self.advice(connection.login.as_ref()))
             }
+            other => other.with_context(what),
         }
+    }
+
+    fn advice(&self, login: Option<&Login>) -> String {
+        let host = &self.host;
+        let fault = match login {
+            Some(login) => format!("it does not accept {login}"),
+            None => "there are no credentials for it".to_owned(),
+        };
+        format!("{fault}: log in with `podman login {host}`, or name the file that has them with --authfile")
     }
 
     fn connection(&self) -> Result<&Connection> {
@@ -118,20 +147,150 @@ impl Registry {
     }
 
     fn connect(&self) -> Result<Connection> {
-        let certificates = certificates(&self.host)?;
-        let plain = certificates.is_empty() && is_local(&self.host);
-        let client = Client::try_from(ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            extra_root_certificates: certificates,
-            read_timeout: Some(READ_TIMEOUT),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            user_agent: concat!("strata/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })?;
-        let runtime =
-            runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
-        Ok(Connection { runtime, client })
+        let certificates = Certificates::of(&self.host)?;
+        let scheme = if certificates.is_none() && is_local(&self.host) { "http" } else { "https" };
+        let certificates = certificates.unwrap_or_default();
+        let client = |is_known| certificates.add_to(http::client(PATIENCE), is_known).build();
+        // docker.io is a name that has no registry behind it
+        let host = if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host };
+        let base = format!("{scheme}://{host}/v2/{}/", self.repository);
+        Ok(Connection {
+            runtime: http::runtime()?,
+            client: client(true)?,
+            stranger: client(false)?,
+            base: base.parse().with_context(|| format!("reading the URL {base}"))?,
+            login: login::find(&self.host, &self.repository, self.authfile.as_deref())?,
+            authorization: Mutex::default(),
+        })
     }
+}
+
+impl Connection {
+    /// What is at a path of the repository. Credentials are shown when they are asked for, and a token is renewed when
+    /// it has ended.
+    fn get(&self, path: &str, headers: &HeaderMap) -> Result<Response> {
+        let url = self.base.join(path).with_context(|| format!("reading the path {path}"))?;
+        let mut response = self.send(&url, headers)?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(authorization) = self.authorize(&response)?
+        {
+            *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
+            response = self.send(&url, headers)?;
+        }
+        self.success(response)
+    }
+
+    fn send(&self, url: &Url, headers: &HeaderMap) -> Result<Response> {
+        http::follow(url, |at| {
+            if origin(at) != origin(&self.base) {
+                return self.wait(self.stranger.get(at.clone()).headers(headers.clone()));
+            }
+            let mut request = self.client.get(at.clone()).headers(headers.clone());
+            let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(authorization) = authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            self.wait(request)
+        })
+    }
+
+    /// Where a redirect leads may be a secret, so errors do not say it.
+    fn wait(&self, request: RequestBuilder) -> Result<Response> {
+        // timers are made with the request, so that has to happen inside the runtime too
+        let sent = self.runtime.block_on(async { request.send().await });
+        Ok(sent.map_err(reqwest::Error::without_url)?)
+    }
+
+    /// What a refusal asks for, if there is anything to show.
+    fn authorize(&self, refusal: &Response) -> Result<Option<HeaderValue>> {
+        let text = match (Challenge::of(refusal.headers())?, self.login.as_ref().map(|login| &login.secret)) {
+            (Challenge::Basic, Some(Secret::Password(auth))) => format!("Basic {auth}"),
+            (Challenge::Basic, _) => return Ok(None),
+            (Challenge::Bearer { realm }, secret) => {
+                let token = self.token(&realm, secret);
+                format!("Bearer {}", token.with_context(|| format!("asking {} for a token", origin(&realm)))?)
+            }
+        };
+        sensitive(&text).map(Some)
+    }
+
+    /// A token of the server at `realm`, in exchange for a secret; without one, a token for everybody.
+    fn token(&self, realm: &Url, secret: Option<&Secret>) -> Result<String> {
+        ensure!(
+            realm.scheme() == "https" || self.base.scheme() == "http",
+            "credentials are not sent without TLS"
+        );
+        let client = if origin(realm) == origin(&self.base) { &self.client } else { &self.stranger };
+        let request = match secret {
+            None => client.get(realm.clone()),
+            Some(Secret::Password(auth)) => {
+                client.get(realm.clone()).header(header::AUTHORIZATION, sensitive(&format!("Basic {auth}"))?)
+            }
+            Some(Secret::IdentityToken(identity)) => {
+                let (url, form) = challenge::refresh(realm, identity);
+                let media_type = "application/x-www-form-urlencoded";
+                client.post(url).header(header::CONTENT_TYPE, media_type).body(form)
+            }
+        };
+        let response = self.success(self.wait(request)?)?;
+        challenge::token(&self.bytes(response, SMALL)?)
+    }
+
+    /// The response, if it is a success; otherwise an error that has what the registry says of it.
+    fn success(&self, response: Response) -> Result<Response> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let refusal = anyhow::Error::new(BadStatus::of(&response));
+        let said = self.bytes(response, SMALL).ok().and_then(|body| complaint(&body));
+        Err(match said {
+            Some(said) => refusal.context(said),
+            None => refusal,
+        })
+    }
+
+    fn bytes(&self, response: Response, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.receive(response, limit, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Reads a body, of which there may be `limit` bytes.
+    fn receive(
+        &self,
+        mut response: Response,
+        limit: u64,
+        mut take: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut received = 0;
+        let mut next = || self.runtime.block_on(response.chunk()).map_err(reqwest::Error::without_url);
+        while let Some(chunk) = next()? {
+            received += chunk.len() as u64;
+            ensure!(received <= limit, "the registry sends more than the {limit} bytes expected");
+            take(&chunk)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first error in a registry's answer (distribution-spec, error codes): `MANIFEST_UNKNOWN: manifest unknown`.
+fn complaint(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        errors: Vec<Complaint>,
+    }
+    #[derive(Deserialize)]
+    struct Complaint {
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let Complaint { code, message } =
+        serde_json::from_slice::<Answer>(body).ok()?.errors.into_iter().next()?;
+    Some(if message.is_empty() { code } else { format!("{code}: {message}") })
 }
 
 /// Whether a host, perhaps with its port, is this machine.
@@ -141,35 +300,6 @@ fn is_local(host: &str) -> bool {
         None => host.split(':').next(),
     };
     matches!(name, Some("localhost" | "127.0.0.1" | "::1"))
-}
-
-/// The certificates of authorities that containers-certs.d(5) has for a host.
-fn certificates(host: &str) -> Result<Vec<Certificate>> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
-    let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-    let mut certificates = Vec::new();
-    for dir in home.into_iter().chain(system).map(|dir| dir.join(host)).filter(|dir| dir.is_dir()) {
-        let context = || format!("reading the certificates in {}", dir.display());
-        for entry in fs::read_dir(&dir).with_context(context)? {
-            let file = entry.with_context(context)?.path();
-            if file.extension().is_some_and(|extension| extension == "crt") {
-                let data = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-                certificates.push(Certificate { encoding: CertificateEncoding::Pem, data });
-            }
-        }
-    }
-    Ok(certificates)
-}
-
-/// Whether the same request may succeed a moment later.
-fn is_transient(error: &anyhow::Error) -> bool {
-    use oci_client::errors::OciDistributionError as Error;
-    match error.downcast_ref() {
-        Some(Error::ServerError { code, .. }) => *code >= 500 || *code == 429,
-        Some(Error::RequestError(error)) => !error.is_builder() && !error.is_redirect(),
-        Some(Error::IoError(_)) => true,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

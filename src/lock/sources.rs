@@ -26,6 +26,8 @@ pub struct Sources<'s> {
     pub store: &'s Store,
     /// Brings metadata, and packages that repositories have dropped from their lists.
     pub fetcher: &'s Fetcher,
+    /// Where credentials for registries are, if not in the usual places.
+    pub authfile: Option<&'s Path>,
     /// The directory local RPMs are below.
     pub manifests: &'s Path,
     /// Who watches.
@@ -111,8 +113,12 @@ impl Metadata for Sources<'_> {
 
 impl Sources<'_> {
     fn open(&self, plan: &Plan, image: &Reference) -> Result<Opened> {
-        let access = Access { store: self.store, arch: plan.stream.arch, offline: self.fetcher.offline() };
-        image.open_for(access)
+        image.open_for(Access {
+            store: self.store,
+            arch: plan.stream.arch,
+            offline: self.fetcher.offline(),
+            authfile: self.authfile,
+        })
     }
 }
 

@@ -8,6 +8,10 @@
 mod demo_repos;
 #[path = "../parity/mod.rs"]
 mod parity;
+#[path = "../pki/mod.rs"]
+mod pki;
+#[path = "../fetch/server.rs"]
+mod server;
 
 mod afterwards;
 mod builds;
@@ -17,6 +21,7 @@ mod ledger;
 mod overrides;
 mod pinned;
 mod refusals;
+mod registries;
 mod registry;
 mod scripts;
 mod tour;

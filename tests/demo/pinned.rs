@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::world::{Image, User, World, run, scratch};
 
 /// The demo without a bootc layer of its own: coreos stands on `image`.
-fn on(image: &str) -> World {
+pub fn on(image: &str) -> World {
     let world = World::new(User::Root);
     let change = |file: &str, from: &str, to: &str| {
         let path = world.path(&format!("manifests/demo/{file}"));

@@ -1,4 +1,4 @@
-//! A registry on loopback: distribution's own, in plain HTTP.
+//! A registry on loopback: distribution's own, in plain HTTP until it is guarded.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -20,18 +20,25 @@ impl Registry {
     pub fn new(name: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = scratch(name);
-        let yaml = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: false}}}}\nstorage:\n  filesystem: \
-             {{rootdirectory: {}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
-            dir.join("data").display()
-        );
-        fs::write(dir.join("config.yml"), yaml).unwrap();
         let mut registry = Self { port, dir, server: None };
-        registry.start();
+        registry.start("", "");
         registry
     }
 
-    fn start(&mut self) {
+    /// Starts it again with these lines of YAML below `auth:` and `http:`.
+    pub fn guard(&mut self, auth: &str, http: &str) {
+        self.stop();
+        self.start(&format!("auth:\n{auth}"), http);
+    }
+
+    fn start(&mut self, auth: &str, http: &str) {
+        let yaml = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: false}}}}\nstorage:\n  filesystem: \
+             {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:{}\n{http}\n{auth}\n",
+            self.data().display(),
+            self.port
+        );
+        fs::write(self.dir.join("config.yml"), yaml).unwrap();
         let server = Command::new("docker-registry")
             .arg("serve")
             .arg(self.dir.join("config.yml"))

@@ -1,5 +1,8 @@
 //! A web server that misbehaves on demand.
 
+// not every program of tests uses all of it
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -114,13 +117,18 @@ fn serve(
     };
     let reply = answer(&Request { path, before, headers });
     let mut out = stream;
-    let head = format!(
-        "HTTP/1.1 {} x\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n",
-        reply.status,
-        reply.body.len(),
-        reply.headers
-    );
+    let is_endless = reply.headers.contains("x-endless");
+    let length = match is_endless {
+        true => String::new(),
+        false => format!("content-length: {}\r\n", reply.body.len()),
+    };
+    let head = format!("HTTP/1.1 {} x\r\n{length}connection: close\r\n{}\r\n", reply.status, reply.headers);
     out.write_all(head.as_bytes())?;
+    if is_endless {
+        loop {
+            out.write_all(&reply.body)?;
+        }
+    }
     if reply.headers.contains("x-trickle") {
         for byte in &reply.body {
             out.write_all(&[*byte])?;
