@@ -285,10 +285,14 @@ fn text(report: &Report, check: bool) -> String {
         text.extend(removed.iter().map(|nevra| format!("  - {nevra}\n")));
     }
     for Gone { package, repo, at } in &report.gone {
+        let left = match repo {
+            Some(repo) => format!("has left {repo}"),
+            None => "is in no repository of the stream".to_owned(),
+        };
         text += &match at {
-            Some(place) => format!("  ! {package} has left {repo}; it is still in {place}\n"),
+            Some(place) => format!("  ! {package} {left}; it is still in {place}\n"),
             None => format!(
-                "  ! {package} has left {repo} and is nowhere else: `strata lock --repair {}`\n",
+                "  ! {package} {left} and is nowhere else: `strata lock --repair {}`\n",
                 package.name
             ),
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use strata::lock::Lockfile;
 use tempfile::TempDir;
 
@@ -54,8 +54,12 @@ impl Stream {
     }
 
     fn strata(&self, args: &[&str]) -> Output {
+        self.run(&[&["lock", "s"], args].concat())
+    }
+
+    /// Runs any command of strata.
+    fn run(&self, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_strata"))
-            .args(["lock", "s"])
             .args(args)
             .current_dir(self.dir.path())
             .env("STRATA_STORE", self.path("store"))
@@ -238,4 +242,60 @@ fn security_only_is_dnfs() {
     assert_eq!(minimal, expected);
     stream.lock(&["--security-only"]);
     assert_eq!(stream.locked("x86_64"), minimal);
+}
+
+/// The document on standard output.
+fn document(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn packages_of_an_imported_lock_have_not_left() {
+    let stream = Stream::new(&["x86_64"], "", &["app"]);
+    stream.offer("x86_64", &["app 1-1; needs lib", "lib 1:1-1"]);
+    stream.lock(&[]);
+    let done = |args: &[&str]| {
+        let output = stream.run(args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let gone = || {
+        let output = stream.run(&["--format", "json", "lock", "s", "--check"]);
+        document(&output)[0]["gone"].clone()
+    };
+    assert_eq!(gone(), json!([]));
+    // what the stream hides has not left either
+    let path = stream.path("manifests/s/stream.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}excludepkgs = ['lib']\n")).unwrap();
+    assert_eq!(stream.strata(&["--check"]).status.code(), Some(1), "nothing provides lib then");
+    fs::write(&path, format!("{text}excludepkgs = ['other']\n")).unwrap();
+    assert_eq!(gone(), json!([]));
+    fs::write(&path, &text).unwrap();
+
+    // a lock of rpm-ostree does not say which repository a package is from; here with digests, then without
+    done(&["export", "rpm-ostree-lock", "s"]);
+    let exported = stream.path("manifest-lock.x86_64.json");
+    let mut lock: Value = serde_json::from_slice(&fs::read(&exported).unwrap()).unwrap();
+    for with_digests in [true, false] {
+        if !with_digests {
+            let packages = lock["packages"].as_object_mut().unwrap().values_mut();
+            packages.for_each(|package| _ = package.as_object_mut().unwrap().remove("digest"));
+        }
+        fs::write(&exported, lock.to_string()).unwrap();
+        let import =
+            ["import", "rpm-ostree-lock", "manifest-lock.x86_64.json", "--stream", "s", "--layer", "base"];
+        done(&[&import[..], &["--force"]].concat());
+        assert_eq!(gone(), json!([]), "digests: {with_digests}");
+        // that one has
+        let repo = stream.repo("x86_64");
+        let lib = repo.join("lib-1-1-1.x86_64.rpm");
+        fs::rename(&lib, stream.path("lib.rpm")).unwrap();
+        stream.offer("x86_64", &["lib 1:2-1"]);
+        let left =
+            json!([{"package": {"name": "lib", "evr": "1:1-1", "arch": "x86_64"}, "repo": null, "at": null}]);
+        assert_eq!(gone(), left, "digests: {with_digests}");
+        fs::rename(stream.path("lib.rpm"), &lib).unwrap();
+        stream.offer("x86_64", &[]);
+    }
 }
