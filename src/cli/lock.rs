@@ -1,24 +1,24 @@
 //! `strata lock`
 
+mod outcome;
+mod report;
+mod told;
+
 use std::collections::BTreeSet;
-use std::mem::discriminant;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use serde::Serialize;
+use anyhow::Result;
 
+use self::outcome::Outcome;
+use self::report::{Document, Report};
+use self::told::Told;
 use super::{Answer, Global, print, print_json};
 use crate::error::hinted;
 use crate::fetch::{Fetcher, Options};
-use crate::lock::{
-    self, Advised, Difference, Gone, LayerLock, Listed, Notice, Sources, Stale, State, Update, difference,
-    droppable, expired,
-};
+use crate::lock::{self, Advised, Listed, Sources, Update};
 use crate::manifest;
 use crate::package::Arch;
-use crate::plan::{Origin, Plan};
+use crate::plan::Plan;
 use crate::progress::Progress;
 
 /// Solve the packages of a stream's layers and write their lockfiles
@@ -87,32 +87,40 @@ impl Args {
     }
 }
 
-/// What `--format json` prints for a layer.
-#[derive(Serialize)]
-struct Report<'r> {
-    stream: &'r str,
-    layer: &'r str,
-    arch: Arch,
-    packages: usize,
-    kept: bool,
-    reason: &'r Option<Stale>,
-    #[serde(flatten)]
-    difference: Difference,
-    gone: Vec<Gone>,
+/// What was decided of all layers.
+struct Decided {
+    reports: Vec<Report>,
+    /// Whether all lockfiles are as they should be.
+    holds: bool,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
-    let update = args.wanted();
-    let progress = global.progress();
-    if args.check && lock::is_interrupted(&global.lockfiles, &args.stream) {
-        let (lockfiles, stream) = (global.lockfiles.display(), &args.stream);
-        let told = format!(
-            "writing {lockfiles}/{stream} was interrupted: run `strata lock {stream}`, which completes it"
-        );
-        progress.warn(&told);
-        return Ok(Answer::No);
+    let told = Told::to(global.progress());
+    let decided = decide(global, args, &told);
+    if global.json() {
+        let unsolvable =
+            decided.as_ref().err().and_then(|e| e.chain().find_map(|cause| cause.downcast_ref()));
+        let locks = decided.as_ref().map_or(&[][..], |decided| &decided.reports);
+        if decided.is_ok() || unsolvable.is_some() {
+            print_json(&Document { locks, warnings: told.warnings(), unsolvable })?;
+        }
     }
-    lock::finish(&global.lockfiles, &args.stream)?;
+    let Decided { reports, holds } = decided?;
+    if !global.json() {
+        print(&reports.iter().map(|report| report.text(args.check)).collect::<String>())?;
+    }
+    Ok(if args.check && !holds { Answer::No } else { Answer::Done })
+}
+
+fn decide(global: &Global, args: &Args, told: &Told) -> Result<Decided> {
+    let (lockfiles, stream) = (&global.lockfiles, &args.stream);
+    if args.check && lock::is_interrupted(lockfiles, stream) {
+        let dir = lockfiles.join(stream);
+        let dir = dir.display();
+        told.warn(&format!("writing {dir} was interrupted: run `strata lock {stream}`, which completes it"));
+        return Ok(Decided { reports: Vec::new(), holds: false });
+    }
+    lock::finish(lockfiles, stream)?;
     let store = global.store()?;
     let fetcher = Fetcher::new(&store, Options { vendor: args.vendor.clone(), ..Options::default() });
     let sources = Sources {
@@ -120,104 +128,29 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         fetcher: &fetcher,
         authfile: global.authfile.as_deref(),
         manifests: &global.manifests,
-        progress: &*progress,
+        progress: told,
     };
-    let mut plans = plans(global, args)?;
+    let (update, mut plans) = (args.wanted(), plans(global, args)?);
     let solve = |plans: &[Plan]| {
         let layers = match plans.first() {
             Some(plan) => plan.select(&args.layers)?.iter().map(|layer| layer.name.as_str()).collect(),
             None => Vec::new(),
         };
-        lock::lock(plans, &layers, &global.lockfiles, &update, &sources, &*progress)
+        lock::lock(plans, &layers, lockfiles, &update, &sources, told)
     };
     // on one architecture nothing is known of the others
     let drops = update == Update::Everything && args.arch.is_empty();
-    let Outcome { locks, notices, dropped } = outcome(solve, &mut plans, drops)?;
-    for notice in &notices {
-        let fate = match dropped.contains(&notice.entry.origin) {
-            true if args.check => ": an update drops it",
-            true => ": dropped",
-            false => "",
-        };
-        progress.warn(&format!("{notice}{fate}"));
-    }
-    let changed = || locks.iter().filter(|result| result.previous.as_ref() != Some(&result.lock));
+    let outcome = Outcome::of(solve, &mut plans, drops)?;
+    outcome.tell(args.check, told);
     if !args.check {
-        // from the last line to the first, so that those to come stay where they are
-        dropped.iter().rev().try_for_each(manifest::remove_override)?;
-        lock::write(&global.lockfiles, &args.stream, changed().map(|result| &result.lock))?;
+        outcome.write(lockfiles, stream)?;
     }
-    let mut reports: Vec<Report> = locks.iter().map(report).collect();
+    let mut reports: Vec<Report> = outcome.locks.iter().map(Report::of).collect();
     if args.check {
-        find_gone(&mut reports, &locks, &plans, &sources, &*progress);
+        find_gone(&mut reports, &outcome, &plans, &sources, told);
     }
-    match global.json() {
-        true => print_json(&reports)?,
-        false => print(&reports.iter().map(|report| text(report, args.check)).collect::<String>())?,
-    }
-    let is_expired = notices.iter().any(|notice| notice.state == State::Expired);
-    let lost = reports.iter().flat_map(|report| &report.gone).any(|gone| gone.at.is_none());
-    let is_no = is_expired || lost || changed().next().is_some();
-    Ok(if args.check && is_no { Answer::No } else { Answer::Done })
-}
-
-/// What locking came to.
-struct Outcome {
-    locks: Vec<LayerLock>,
-    /// What there is to tell of overrides.
-    notices: Vec<Notice>,
-    /// Where the overrides stand without which it was solved, sorted.
-    dropped: Vec<Origin>,
-}
-
-/// Solves `plans`; if it `drops`, without the overrides that this finds to be of no use any more.
-fn outcome(
-    solve: impl Fn(&[Plan]) -> Result<Vec<LayerLock>>,
-    plans: &mut [Plan],
-    drops: bool,
-) -> Result<Outcome> {
-    let locks = solve(plans)?;
-    let notices = notices(plans, &locks)?;
-    let layers = plans.iter().flat_map(|plan| &plan.layers);
-    let dropped = droppable(layers, locks.iter().flat_map(|result| &result.caught_up));
-    if !drops || dropped.is_empty() {
-        return Ok(Outcome { locks, notices, dropped: Vec::new() });
-    }
-    for layer in plans.iter_mut().flat_map(|plan| &mut plan.layers) {
-        layer.packages.overrides.retain(|entry| !dropped.contains(&entry.origin));
-    }
-    Ok(Outcome { locks: solve(plans)?, notices, dropped })
-}
-
-/// What there is to tell of the overrides of the layers that were locked, once of each.
-fn notices(plans: &[Plan], locks: &[LayerLock]) -> Result<Vec<Notice>> {
-    let today = today()?;
-    let layers = plans.iter().flat_map(|plan| &plan.layers);
-    let locked = layers.filter(|layer| locks.iter().any(|result| result.lock.layer == layer.name));
-    let expired = locked.flat_map(|layer| expired(layer, &today));
-    let mut notices: Vec<Notice> = Vec::new();
-    for notice in expired.chain(locks.iter().flat_map(|result| result.caught_up.iter().cloned())) {
-        let told = notices.iter().any(|told| {
-            told.entry.origin == notice.entry.origin
-                && discriminant(&told.state) == discriminant(&notice.state)
-        });
-        if !told {
-            notices.push(notice);
-        }
-    }
-    Ok(notices)
-}
-
-/// The date, UTC: that of `SOURCE_DATE_EPOCH` if it is set.
-fn today() -> Result<String> {
-    let now = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(seconds) => {
-            seconds.parse().map_err(anyhow::Error::from).and_then(|s| Ok(Timestamp::from_second(s)?))
-        }
-        Err(_) => Ok(Timestamp::now()),
-    };
-    let now = now.context("reading SOURCE_DATE_EPOCH: expected UTC seconds")?;
-    Ok(now.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string())
+    let is_lost = reports.iter().any(Report::has_lost);
+    Ok(Decided { reports, holds: outcome.holds() && !is_lost })
 }
 
 /// The plans of the architectures asked for.
@@ -240,62 +173,16 @@ fn plans(global: &Global, args: &Args) -> Result<Vec<Plan>> {
 /// Looks for what has left the repositories.
 fn find_gone(
     reports: &mut [Report],
-    locks: &[LayerLock],
+    outcome: &Outcome,
     plans: &[Plan],
     sources: &Sources,
     progress: &dyn Progress,
 ) {
     for plan in plans {
         let mut listed = Listed::new(plan, sources, progress);
-        for (report, result) in reports.iter_mut().zip(locks).filter(|(r, _)| r.arch == plan.stream.arch) {
+        let locks = reports.iter_mut().zip(&outcome.locks);
+        for (report, result) in locks.filter(|(_, result)| result.lock.arch == plan.stream.arch) {
             report.gone = result.previous.as_ref().map(|lock| listed.gone(lock)).unwrap_or_default();
         }
     }
-}
-
-fn report(result: &LayerLock) -> Report<'_> {
-    Report {
-        stream: &result.lock.stream,
-        layer: &result.lock.layer,
-        arch: result.lock.arch,
-        packages: result.lock.packages.len(),
-        kept: result.previous.as_ref() == Some(&result.lock),
-        reason: &result.solved,
-        difference: difference(result.previous.as_ref(), &result.lock),
-        gone: Vec::new(),
-    }
-}
-
-/// `node.x86_64: 13 packages (+1 ~2 -0), the manifest asks for something else`, and what changes. A first lock
-/// has nothing to differ from.
-fn text(report: &Report, check: bool) -> String {
-    let Report { layer, arch, packages, difference: Difference { added, changed, removed }, .. } = report;
-    let mut text = format!("{layer}.{arch}: {packages} packages");
-    match report.reason {
-        None => text += ", kept\n",
-        Some(Stale::Together) if report.kept => text += ", kept\n",
-        Some(Stale::Update) if report.kept => text += ", kept: an update changes nothing\n",
-        Some(reason) => {
-            text += &format!(" (+{} ~{} -{}), {reason}\n", added.len(), changed.len(), removed.len());
-        }
-    }
-    if check || *report.reason != Some(Stale::Missing) {
-        text.extend(added.iter().map(|nevra| format!("  + {nevra}\n")));
-        text.extend(changed.iter().map(|c| format!("  ~ {}.{} {} -> {}\n", c.name, c.arch, c.from, c.to)));
-        text.extend(removed.iter().map(|nevra| format!("  - {nevra}\n")));
-    }
-    for Gone { package, repo, at } in &report.gone {
-        let left = match repo {
-            Some(repo) => format!("has left {repo}"),
-            None => "is in no repository of the stream".to_owned(),
-        };
-        text += &match at {
-            Some(place) => format!("  ! {package} {left}; it is still in {place}\n"),
-            None => format!(
-                "  ! {package} {left} and is nowhere else: `strata lock --repair {}`\n",
-                package.name
-            ),
-        };
-    }
-    text
 }

@@ -35,6 +35,7 @@ mod solve;
 mod sources;
 mod stale;
 mod together;
+mod unsolved;
 mod update;
 
 pub use chain::{Installed, installed, ledger, of_image, packages_digest};
@@ -49,6 +50,7 @@ pub use rot::{Gone, Listed};
 pub use solve::{LayerLock, Metadata, lock};
 pub use sources::Sources;
 pub use stale::{Stale, current};
+pub use unsolved::Unsolved;
 pub use update::{Advised, Update};
 
 #[cfg(test)]

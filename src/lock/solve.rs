@@ -12,8 +12,8 @@ use super::overrides::{Notice, caught_up};
 use super::stale::{Inputs, stale};
 use super::update::nearest;
 use super::{
-    Action, Elsewhere, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Update, installed, least,
-    of_image, read, required, together,
+    Action, Elsewhere, Installed, LockedPackage, LockedRepo, Lockfile, Stale, Unsolved, Update, installed,
+    least, of_image, read, required, together,
 };
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted, similar};
@@ -428,18 +428,20 @@ impl<'r> Run<'r> {
     /// The failure to solve a layer, with what the user can do about it.
     fn unsolved<T>(&self, layer: &Layer, request: &Request, error: resolve::Error) -> Result<T> {
         let message = format!("the {} layer cannot be solved", layer.name);
-        let resolve::Error::Unsatisfiable(error) = error else { return Err(error).context(message) };
+        let resolve::Error::Unsatisfiable(why) = error else { return Err(error).context(message) };
         // architectures that must agree try much that leads nowhere
-        let ways = if request.builds.is_empty() { self.ways_out(layer, request, &error) } else { Vec::new() };
-        let advice = if ways.is_empty() { error.advice() } else { ways.join("\n") };
+        let ways_out =
+            if request.builds.is_empty() { self.ways_out(layer, request, &why) } else { Vec::new() };
+        let unsolved = Unsolved { layer: layer.name.clone(), arch: request.arch, why, ways_out };
+        let advice = unsolved.advice();
         match advice.is_empty() {
-            true => Err(error).context(message),
-            false => Err(error).hint(message, advice),
+            true => Err(unsolved).context(message),
+            false => Err(unsolved).hint(message, advice),
         }
     }
 
-    /// Edits that were tried, each way a line.
-    fn ways_out(&self, layer: &Layer, request: &Request, error: &Unsatisfiable) -> Vec<String> {
+    /// Edits that were tried.
+    fn ways_out(&self, layer: &Layer, request: &Request, error: &Unsatisfiable) -> Vec<Vec<Edit>> {
         let unused = self.plan.stream.repos.values().filter(|repo| !layer.packages.repos.contains(&repo.id));
         // one that cannot be reached cannot be proposed
         let read = |repo| {
@@ -450,9 +452,7 @@ impl<'r> Run<'r> {
             anyhow::Ok(metadata)
         };
         let others: Vec<RepoMetadata> = unused.filter_map(|repo| read(repo).ok()).collect();
-        let ways = resolve::ways_out(request, &others.iter().collect::<Vec<_>>(), error);
-        let show = |edits: Vec<Edit>| edits.iter().map(Edit::to_string).collect::<Vec<_>>().join(", and ");
-        ways.into_iter().map(show).collect()
+        resolve::ways_out(request, &others.iter().collect::<Vec<_>>(), error)
     }
 
     fn locked_repos(&self, repos: &[&RepoMetadata]) -> Vec<LockedRepo> {

@@ -11,11 +11,10 @@ use anyhow::{Context, Result};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::solve::{Question, Run};
-use super::{Action, LockedPackage, Lockfile, Stale, installed};
+use super::{Action, LockedPackage, Lockfile, Stale, Unsolved, installed};
 use crate::error::hinted;
 use crate::package::{Arch, Evr, source_evr, source_name};
 use crate::plan::SameEvr;
-use crate::resolve::Unsatisfiable;
 
 /// So many choices are tried: each costs a solution of every architecture it concerns.
 const MAX_CHOICES: usize = 500;
@@ -137,7 +136,7 @@ impl Search<'_, '_> {
             match self.runs[index].solved(&self.questions[index], chosen) {
                 Ok(lock) => new.push(lock),
                 Err(error) => {
-                    let why = error.chain().find_map(|cause| cause.downcast_ref::<Unsatisfiable>());
+                    let why = error.chain().find_map(|cause| cause.downcast_ref::<Unsolved>());
                     let Some(why) = why.map(ToString::to_string) else { return Err(error) };
                     self.refuse(lock.arch, build, why);
                     return Ok(None);

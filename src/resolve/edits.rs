@@ -1,13 +1,15 @@
 //! Edits of a manifest that give a request a solution which has none.
 //!
-//! [`explain`](mod@super::explain) proposes what could help wherever it finds something in the way; here each proposal is tried
-//! by solving with it, so that no advice is given that does not work. The number of trials is bounded.
+//! [`explain`](mod@super::explain) proposes what could help wherever it finds something in the way; here each proposal
+//! is tried by solving with it, so that no advice is given that does not work. The number of trials is bounded.
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use super::{Error, Request, Unsatisfiable, solve};
 use crate::package::Evr;
-use crate::plan::{Override, OverrideKind, OverrideTo, Packages, Sourced};
+use crate::plan::{Origin, Override, OverrideKind, OverrideTo, Packages, Sourced};
 use crate::repo::{RepoMetadata, RepoPackage};
 
 /// So many ways out are told.
@@ -20,7 +22,8 @@ const MAX_TRIALS: usize = 30;
 const MAX_BEGINNINGS: usize = 4;
 
 /// A list of `[packages]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum List {
     /// `install`
     Install,
@@ -68,7 +71,7 @@ impl Edit {
             Self::UseRepo(id) => packages.repos.push(id.clone()),
             Self::Drop(list, entry) => list.of(&mut packages).retain(|other| other != entry),
             Self::Override(package, evr) => {
-                let origin = crate::plan::Origin { file: "override".into(), line: 1 };
+                let origin = Origin { file: "override".into(), line: 1 };
                 let value = Override {
                     package: package.clone(),
                     to: OverrideTo::Version(evr.clone()),
@@ -85,7 +88,7 @@ impl Edit {
             }
             Self::Unoverride(entry) => packages.overrides.retain(|other| other != entry),
             Self::Remove(name) => {
-                let origin = crate::plan::Origin { file: "remove".into(), line: 1 };
+                let origin = Origin { file: "remove".into(), line: 1 };
                 packages.remove.push(Sourced { value: name.clone(), origin });
             }
         }
@@ -124,6 +127,37 @@ impl fmt::Display for Edit {
             }
             Self::Remove(name) => write!(f, "add `{name}` to `remove`, if this layer is to go without it"),
         }
+    }
+}
+
+/// For programs: the sentence for people, and its parts.
+impl Serialize for Edit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Parts<'e> {
+            text: String,
+            action: &'static str,
+            list: Option<List>,
+            subject: &'e str,
+            value: Option<String>,
+            origin: Option<&'e Origin>,
+        }
+        let (action, list, subject, value, origin) = match self {
+            Self::Write(list, entry, text) => {
+                ("write", Some(*list), &entry.value, Some(text.clone()), Some(&entry.origin))
+            }
+            Self::UseRepo(id) => ("use-repo", None, id, None, None),
+            Self::Drop(list, entry) => ("drop", Some(*list), &entry.value, None, Some(&entry.origin)),
+            Self::Override(package, evr) => ("override", None, package, Some(evr.to_string()), None),
+            Self::Reversion(entry, evr) => {
+                ("override", None, &entry.value.package, Some(evr.to_string()), Some(&entry.origin))
+            }
+            Self::Unoverride(entry) => {
+                ("drop-override", None, &entry.value.package, None, Some(&entry.origin))
+            }
+            Self::Remove(name) => ("remove", None, name, None, None),
+        };
+        Parts { text: self.to_string(), action, list, subject, value, origin }.serialize(serializer)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Serialize;
+
 use super::Ask;
 use super::edits::{Edit, List, provides};
 use super::groups::NoGroup;
@@ -28,25 +30,28 @@ const MAX_VERSIONS: usize = 2;
 /// └─ cri-o-1.33.2-1.el9.x86_64 requires container-selinux >= 2:2.235
 ///    └─ container-selinux-2:2.235.0-1.el9.noarch would replace 2:2.232.1-1.el9, which the coreos layer has
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Unsatisfiable {
     problems: Vec<Problem>,
 }
 
 /// One contradiction.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Problem {
+    #[serde(rename = "derivation")]
     trees: Vec<Tree>,
     advice: Vec<String>,
     /// What could help; nobody has tried.
+    #[serde(skip)]
     edits: Vec<Edit>,
     /// Names that nothing in sight provides.
     missing: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Tree {
     text: String,
+    #[serde(rename = "because")]
     branches: Vec<Tree>,
 }
 

@@ -251,9 +251,57 @@ fn document(output: &Output) -> Value {
 }
 
 #[test]
-fn packages_of_an_imported_lock_have_not_left() {
+fn what_cannot_be_solved_is_a_document_too() {
     let stream = Stream::new(&["x86_64"], "", &["app"]);
-    stream.offer("x86_64", &["app 1-1; needs lib", "lib 1:1-1"]);
+    stream.offer("x86_64", &["app 1-1; needs missing"]);
+    let output = stream.run(&["--format", "json", "lock", "s"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    let json = document(&output);
+    let unsolvable = &json["unsolvable"];
+    assert_eq!((&unsolvable["layer"], &unsolvable["arch"]), (&json!("base"), &json!("x86_64")));
+    assert_eq!(json["locks"], json!([]));
+    // every sentence is one of those for people
+    let mut trees = unsolvable["problems"][0]["derivation"].as_array().unwrap().clone();
+    let mut sentences = 0;
+    while let Some(tree) = trees.pop() {
+        assert!(told.contains(tree["text"].as_str().unwrap()), "{tree}: {told}");
+        trees.extend(tree["because"].as_array().unwrap().clone());
+        sentences += 1;
+    }
+    assert!(sentences > 1);
+    assert_eq!(unsolvable["problems"][0]["missing"], json!(["missing"]));
+    let edit = &unsolvable["ways_out"][0][0];
+    assert!(told.contains(edit["text"].as_str().unwrap()), "{edit}: {told}");
+    assert_eq!(
+        [&edit["action"], &edit["list"], &edit["subject"]],
+        [&json!("drop"), &json!("install"), &json!("app")]
+    );
+    assert_eq!(edit["origin"]["line"], 2);
+    assert!(!stream.path("lockfiles/s").exists());
+}
+
+#[test]
+fn warnings_are_in_the_document() {
+    let stream = Stream::new(&["x86_64"], "", &["app"]);
+    stream.offer("x86_64", &["app 1-1"]);
+    let manifest = stream.path("manifests/s/base.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let pin = "[[override]]\npackage = 'app'\nversion = '1-1'\nkind = 'pin'\nreason = 'because'\nuntil = 2020-01-01\n";
+    fs::write(&manifest, text + pin).unwrap();
+    let output = stream.run(&["--format", "json", "lock", "s"]);
+    let json = document(&output);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let expected: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    assert!(expected.iter().any(|line| line.contains("was to end on 2020-01-01 (because)")), "{told}");
+    assert_eq!(json["warnings"], json!(expected));
+    assert_eq!(json["unsolvable"], Value::Null);
+}
+
+#[test]
+fn packages_of_an_imported_lock_have_not_left() {
+    let stream = Stream::new(&["x86_64"], "", &["app", "extra"]);
+    stream.offer("x86_64", &["app 1-1; needs lib", "lib 1:1-1", "extra 1-1"]);
     stream.lock(&[]);
     let done = |args: &[&str]| {
         let output = stream.run(args);
@@ -261,17 +309,17 @@ fn packages_of_an_imported_lock_have_not_left() {
     };
     let gone = || {
         let output = stream.run(&["--format", "json", "lock", "s", "--check"]);
-        document(&output)[0]["gone"].clone()
+        document(&output)["locks"][0]["gone"].clone()
     };
     assert_eq!(gone(), json!([]));
-    // what the stream hides has not left either
-    let path = stream.path("manifests/s/stream.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, format!("{text}excludepkgs = ['lib']\n")).unwrap();
-    assert_eq!(stream.strata(&["--check"]).status.code(), Some(1), "nothing provides lib then");
-    fs::write(&path, format!("{text}excludepkgs = ['other']\n")).unwrap();
+    // what nobody asks for any more, and the stream hides, is still there
+    let manifest = stream.path("manifests/s/base.toml");
+    let paths = [stream.path("manifests/s/stream.toml"), manifest.clone()];
+    let texts = paths.clone().map(|path| fs::read_to_string(path).unwrap());
+    fs::write(&paths[0], format!("{}excludepkgs = ['extra']\n", texts[0])).unwrap();
+    fs::write(&manifest, texts[1].replace(", \"extra\"", "")).unwrap();
     assert_eq!(gone(), json!([]));
-    fs::write(&path, &text).unwrap();
+    paths.iter().zip(&texts).for_each(|(path, text)| fs::write(path, text).unwrap());
 
     // a lock of rpm-ostree does not say which repository a package is from; here with digests, then without
     done(&["export", "rpm-ostree-lock", "s"]);
