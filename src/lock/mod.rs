@@ -47,7 +47,7 @@ pub use format::{
 pub use overrides::{Notice, State, droppable, expired};
 pub use request::request_digest;
 pub use rot::{Gone, Listed};
-pub use solve::{LayerLock, Metadata, lock};
+pub use solve::{LayerLock, Metadata, Present, lock, present};
 pub use sources::Sources;
 pub use stale::{Stale, current};
 pub use unsolved::Unsolved;

@@ -90,6 +90,39 @@ pub fn lock(
     Ok(done)
 }
 
+/// What is there when a layer is.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// Its packages and those of the layers below, with what they provide and require.
+    pub packages: Vec<Parent>,
+    /// The groups that its repositories and those of the layers below have, if any entry names one.
+    pub comps: Vec<Comps>,
+}
+
+/// What is there when a layer is. Locks are taken as they are; what packages require is read from metadata as far as
+/// these still list them.
+pub fn present(
+    plan: &Plan,
+    layer: &str,
+    lockfiles: &Path,
+    metadata: &dyn Metadata,
+    progress: &dyn Progress,
+) -> Result<Present> {
+    let mut run = Run::new(plan, &Update::Nothing, metadata, progress);
+    let layer = plan.known_layer(layer)?;
+    let stack = plan.stack(&layer.name);
+    for layer in &stack {
+        run.take(&layer.name, lockfiles)?;
+    }
+    let chain = run.chain(layer)?;
+    let packages = run.gather(layer, &chain.iter().collect::<Vec<_>>(), &BTreeMap::new())?;
+    for layer in stack.iter().filter(|layer| resolve::needs_groups(&layer.packages)) {
+        run.load(&layer.packages.repos.iter().map(String::as_str).collect())?;
+        run.groups(&layer.packages.repos)?;
+    }
+    Ok(Present { packages, comps: run.repos.into_values().map(|metadata| metadata.comps).collect() })
+}
+
 fn lock_stack(runs: &mut [Run], layers: &[&str], lockfiles: &Path, same_evr: Option<&SameEvr>) -> Result<()> {
     let Some(plan) = runs.first().map(|run| run.plan) else { return Ok(()) };
     let needed: BTreeSet<&str> =
@@ -202,12 +235,18 @@ impl<'r> Run<'r> {
         Ok(of_image(self.plan, image, &packages))
     }
 
+    /// The locks at hand of the stack of a layer, bottom first.
+    fn chain(&self, layer: &Layer) -> Result<Vec<Lockfile>> {
+        let mut chain = self.plan.pinned(&layer.name).map_or(Ok(Vec::new()), |image| self.pinned(image))?;
+        let stack = self.plan.stack(&layer.name).into_iter();
+        chain.extend(stack.filter_map(|layer| self.locks.get(layer.name.as_str()).cloned()));
+        Ok(chain)
+    }
+
     fn question(&self, layer: &str, lockfiles: &Path) -> Result<Question<'r>> {
         let layer = self.plan.known_layer(layer)?;
         let previous = read(lockfiles, &self.plan.stream.name, &layer.name, self.plan.stream.arch)?;
-        let below = self.plan.stack(&layer.name).into_iter();
-        let mut chain = self.plan.pinned(&layer.name).map_or(Ok(Vec::new()), |image| self.pinned(image))?;
-        chain.extend(below.filter_map(|below| self.locks.get(below.name.as_str()).cloned()));
+        let chain = self.chain(layer)?;
         let inputs = Inputs::of(self.plan, layer, &chain.iter().collect::<Vec<_>>());
         let local = self.local(layer)?;
         let stale = stale(previous.as_ref(), inputs, &local, self.update);

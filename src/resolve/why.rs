@@ -172,7 +172,7 @@ impl<'a> Search<'_, 'a> {
 }
 
 /// Visits the plain dependencies that can bring a package in.
-fn each_part(dependency: &Dependency, mut visit: impl FnMut(&Dependency)) {
+pub(super) fn each_part(dependency: &Dependency, mut visit: impl FnMut(&Dependency)) {
     match dependency.is_rich() {
         true => Rich::parse(&dependency.name).iter().flat_map(Rich::wanted).for_each(visit),
         false => visit(dependency),

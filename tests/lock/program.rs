@@ -251,6 +251,63 @@ fn document(output: &Output) -> Value {
 }
 
 #[test]
+fn every_entry_that_brings_a_package_in_is_told() {
+    let stream = Stream::new(&["x86_64"], "", &["tool", "soft", "app", "li*", "lone", "@stuff"]);
+    let manifest = stream.path("manifests/s/base.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    stream.offer(
+        "x86_64",
+        &[
+            "app 1-1; needs lib >= 1",
+            "tool 1-1; needs mid",
+            "mid 1-1; needs lib",
+            "lib 1-1; provides own; needs own",
+            "soft 1-1; recommends lib",
+            "shy 1-1; supplements lone",
+            "lone 1-1; needs own2; provides own2",
+        ],
+    );
+    let comps = "<comps><group><id>stuff</id><name>Stuff</name><packagelist>\
+                 <packagereq type='mandatory'>mid</packagereq></packagelist></group></comps>";
+    fs::write(stream.path("comps.xml"), comps).unwrap();
+    let repo = stream.repo("x86_64");
+    run(Command::new("createrepo_c").args(["-q", "-g"]).arg(stream.path("comps.xml")).arg(&repo));
+    let chains = |package: &str| {
+        let output = stream.run(&["why", "s", "base", package, "--all", "--arch", "x86_64"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .map(|line| line.split_once(" installs ").unwrap_or((line, line)).1.to_owned())
+            .collect::<Vec<_>>()
+    };
+    fs::write(&manifest, format!("weak-deps = true\n{text}")).unwrap();
+    stream.lock(&[]);
+    let strong = [
+        "`li*`: lib (base)",
+        "`app`: app (base) requires lib (base)",
+        "`@stuff`: mid (base) requires lib (base)",
+        "`tool`: tool (base) requires mid (base) requires lib (base)",
+    ];
+    assert_eq!(chains("lib"), [&strong[..], &["`soft`: soft (base) recommends lib (base)"]].concat());
+    assert_eq!(chains("shy"), ["`lone`: lone (base) recommends shy (base)"]);
+    assert_eq!(chains("tool"), ["`tool`: tool (base)"]);
+    // without weak dependencies, what recommends it does not bring it in
+    fs::write(&manifest, &text).unwrap();
+    stream.lock(&[]);
+    assert_eq!(chains("lib"), strong);
+    let json =
+        document(&stream.run(&["--format", "json", "why", "s", "base", "lib", "--all", "--arch", "x86_64"]));
+    assert_eq!(json[1]["entry"]["value"], "app");
+    assert_eq!(json[1]["chain"][1]["package"]["name"], "lib");
+    assert_eq!(
+        json[1]["chain"].as_array().unwrap().iter().map(|link| &link["by"]).collect::<Vec<_>>(),
+        [&Value::Null, &json!("requires")]
+    );
+    let absent = stream.run(&["why", "s", "base", "shy", "--all", "--arch", "x86_64"]);
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("no package `shy` is locked"));
+}
+
+#[test]
 fn what_cannot_be_solved_is_a_document_too() {
     let stream = Stream::new(&["x86_64"], "", &["app"]);
     stream.offer("x86_64", &["app 1-1; needs missing"]);
