@@ -114,7 +114,7 @@ fn entry(selection: &Selection, package: &LockedPackage) -> Result<Entry> {
 
 /// `rpms.in.yaml`.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Input {
     content_origin: ContentOrigin,
     #[serde(default)]
@@ -127,40 +127,20 @@ struct Input {
     arches: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     context: Option<Image>,
-    // what strata has no words for
-    #[serde(skip_serializing)]
-    reinstall_packages: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    module_enable: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    module_disable: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    packages_from_containerfile: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    exclude_packages: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    allowerasing: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    no_sources: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    zchunk: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    assume_provides: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    match_context_versions: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    variables: Option<IgnoredAny>,
+    /// What strata has no words for.
+    #[serde(flatten, skip_serializing)]
+    others: Others,
 }
 
+/// Keys of which only the names are kept.
+type Others = BTreeMap<String, IgnoredAny>;
+
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ContentOrigin {
     #[serde(default)]
     repos: Vec<RepoEntry>,
-    #[serde(skip_serializing)]
-    repofiles: Option<IgnoredAny>,
-    #[serde(skip_serializing)]
-    composes: Option<IgnoredAny>,
+    #[serde(flatten, skip_serializing)]
+    others: Others,
 }
 
 /// A repository, with any key of a `.repo` file.
@@ -183,6 +163,8 @@ struct RepoEntry {
     excludepkgs: Option<Words>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     module_hotfixes: Option<bool>,
+    #[serde(flatten, skip_serializing)]
+    others: Others,
 }
 
 /// A list, or its words in one text.
@@ -344,6 +326,7 @@ fn repo_entry(repo: &plan::Repo, arch: Arch, excluded: &[String]) -> RepoEntry {
         includepkgs: Words::of(&repo.includepkgs),
         excludepkgs: Words::of(&[&repo.excludepkgs, excluded].concat()),
         module_hotfixes: Some(true).filter(|_| repo.module_hotfixes),
+        others: Others::new(),
     }
 }
 
@@ -518,37 +501,30 @@ impl Input {
         foreign.request = Some(request);
         for entry in &self.content_origin.repos {
             // those no package is from are not needed, and their URLs may have variables that only dnf knows
-            if let Some(repo) = foreign.repos.get_mut(&entry.repoid) {
-                repo.priority = entry.priority;
-                repo.cost = entry.cost;
-                repo.includepkgs = entry.includepkgs.as_ref().map(Words::list).unwrap_or_default();
-                repo.excludepkgs = entry.excludepkgs.as_ref().map(Words::list).unwrap_or_default();
-                repo.module_hotfixes = entry.module_hotfixes;
-            }
+            let Some(repo) = foreign.repos.get_mut(&entry.repoid) else {
+                let (id, path) = (&entry.repoid, path.display());
+                foreign.lost.push(format!("repository `{id}` of {path}: no locked package is from it"));
+                continue;
+            };
+            repo.priority = entry.priority;
+            repo.cost = entry.cost;
+            repo.includepkgs = entry.includepkgs.as_ref().map(Words::list).unwrap_or_default();
+            repo.excludepkgs = entry.excludepkgs.as_ref().map(Words::list).unwrap_or_default();
+            repo.module_hotfixes = entry.module_hotfixes;
         }
-        foreign.lost.extend(self.unheld().map(|key| format!("`{key}` of {}", path.display())));
+        foreign.lost.extend(self.unheld().iter().map(|key| format!("`{key}` of {}", path.display())));
         Ok(())
     }
 
     /// Keys that are there and that strata has no words for.
-    fn unheld(&self) -> impl Iterator<Item = &'static str> {
-        let keys = [
-            ("contentOrigin.repofiles", self.content_origin.repofiles.is_some()),
-            ("contentOrigin.composes", self.content_origin.composes.is_some()),
-            ("context", self.context.as_ref().is_some_and(|context| context.bare != Some(true))),
-            ("reinstallPackages", self.reinstall_packages.is_some()),
-            ("moduleEnable", self.module_enable.is_some()),
-            ("moduleDisable", self.module_disable.is_some()),
-            ("packagesFromContainerfile", self.packages_from_containerfile.is_some()),
-            ("excludePackages", self.exclude_packages.is_some()),
-            ("allowerasing", self.allowerasing.is_some()),
-            ("noSources", self.no_sources.is_some()),
-            ("zchunk", self.zchunk.is_some()),
-            ("assumeProvides", self.assume_provides.is_some()),
-            ("matchContextVersions", self.match_context_versions.is_some()),
-            ("variables", self.variables.is_some()),
-        ];
-        keys.into_iter().filter(|(_, there)| *there).map(|(key, _)| key)
+    fn unheld(&self) -> BTreeSet<String> {
+        let Self { content_origin: ContentOrigin { repos, others: origins }, .. } = self;
+        let of_repos = repos.iter().flat_map(|repo| {
+            repo.others.keys().map(|key| format!("contentOrigin.repos[{}].{key}", repo.repoid))
+        });
+        let context = self.context.as_ref().filter(|context| context.bare != Some(true));
+        let keys = self.others.keys().cloned().chain(context.map(|_| "context".to_owned()));
+        keys.chain(origins.keys().map(|key| format!("contentOrigin.{key}"))).chain(of_repos).collect()
     }
 }
 

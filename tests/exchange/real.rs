@@ -139,3 +139,33 @@ fn nothing_is_overwritten_without_force() {
     desk.strata(&[&export[..], &["--force"]].concat());
     assert_ne!(std::fs::read(desk.path("rpms.in.yaml")).unwrap(), b"mine");
 }
+
+#[test]
+fn keys_without_a_word_for_them_are_named() {
+    let desk = Desk::new();
+    let lock = real("oras-container.rpms.lock.yaml");
+    let input = yaml(&real("oras-container.rpms.in.yaml"));
+    let mut more = input.clone();
+    more["excludePackages"] = serde_json::json!(["a"]);
+    more["keyOfTomorrow"] = serde_json::json!({"a": 1});
+    more["contentOrigin"]["repos"] =
+        serde_json::json!([{"repoid": "nobodys", "baseurl": "https://x", "sslverify": 0}]);
+    let lost = |input: &Value| {
+        std::fs::write(desk.path("rpms.in.yaml"), input.to_string()).unwrap();
+        let args =
+            ["--format", "json", "import", "konflux-lock", lock.to_str().unwrap(), "--input", "rpms.in.yaml"];
+        let told: Value = serde_json::from_str(&desk.strata(&[&args[..], &["--force"]].concat())).unwrap();
+        let lost: std::collections::BTreeSet<String> = serde_json::from_value(told["lost"].clone()).unwrap();
+        lost
+    };
+    let before = lost(&input);
+    let of = |text: &str| format!("{text} of rpms.in.yaml");
+    assert!(before.contains(&of("`contentOrigin.repofiles`")), "{before:?}");
+    let expected = [
+        of("`contentOrigin.repos[nobodys].sslverify`"),
+        of("`excludePackages`"),
+        of("`keyOfTomorrow`"),
+        format!("{}: no locked package is from it", of("repository `nobodys`")),
+    ];
+    assert_eq!(lost(&more).difference(&before).cloned().collect::<Vec<_>>(), expected);
+}
