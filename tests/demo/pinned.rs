@@ -64,6 +64,20 @@ fn a_registry_is_asked_for_what_is_needed_only() {
     assert_eq!(packages(&world, "node"), packages(built, "node"));
     assert_eq!(registry.blobs_read(), [config, top[0].clone()]);
 
+    // what is in the image no lock has a reason for; what stands on it may want it
+    let noted = world.strata(&["why", "demo", "node", "bash"]);
+    assert!(noted.starts_with("bash-") && noted.ends_with("(bootc): part of the pinned image\n"), "{noted}");
+    let json = world.strata(&["--format", "json", "why", "demo", "node", "bash", "--all"]);
+    let pulls: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert!(!pulls.is_empty());
+    for pull in &pulls {
+        let chain = pull["chain"].as_array().unwrap();
+        let (first, last) = (&chain[0], &chain[chain.len() - 1]);
+        assert!(chain.len() > 1 && first["layer"] != "bootc", "no manifest names it: {pull}");
+        assert_eq!((&last["package"]["name"], &last["layer"]), (&"bash".into(), &"bootc".into()));
+    }
+    assert_eq!(registry.blobs_read(), [""; 0]);
+
     let error = world.refused(&["build", "demo", "--offline"], 1);
     assert!(error.contains("strata fetch"), "{error}");
 
