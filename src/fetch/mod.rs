@@ -176,15 +176,12 @@ impl Fetcher {
 
     /// The newest metadata of a repository. Of one that has not changed, only repomd.xml is downloaded.
     pub fn metadata(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {
-        progress.start(&format!("metadata of {}", repo.id), 0, Unit::Bytes);
         let what = || format!("fetching the metadata of repository {} ({})", repo.id, repo.origin);
         let newest = self.newest(repo, progress);
-        let metadata = match repo.skip_if_unavailable {
-            true => newest.hint(what(), NOT_SKIPPED)?,
-            false => newest.with_context(what)?,
-        };
-        progress.finish(&format!("{}: {} packages", repo.id, metadata.packages.len()));
-        Ok(metadata)
+        match repo.skip_if_unavailable {
+            true => newest.hint(what(), NOT_SKIPPED),
+            false => newest.with_context(what),
+        }
     }
 
     fn newest(&self, repo: &plan::Repo, progress: &dyn Progress) -> Result<RepoMetadata> {

@@ -71,8 +71,8 @@ impl<'l> Listed<'l> {
             let hides_nothing =
                 |repo: &plan::Repo| plan::Repo { includepkgs: vec![], excludepkgs: vec![], ..repo.clone() };
             let repo = self.plan.stream.repos.get(id).map(hides_nothing)?;
-            let contents = match self.metadata.newest(&repo) {
-                Ok(metadata) => Some(Contents::of(&metadata)),
+            let contents = match self.metadata.newest(&[&repo]) {
+                Ok(newest) => newest.first().map(Contents::of),
                 Err(error) => {
                     self.progress.warn(&format!("whether packages have left {id} cannot be told: {error:#}"));
                     None

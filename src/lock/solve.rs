@@ -28,12 +28,12 @@ use crate::resolve::{self, Change, Edit, Effect, Held, Parent, Request, Source, 
 
 /// Where metadata come from: repositories, the store, local files.
 pub trait Metadata {
-    /// The newest metadata of a repository.
-    fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata>;
+    /// The newest metadata of repositories.
+    fn newest(&self, repos: &[&plan::Repo]) -> Result<Vec<RepoMetadata>>;
     /// Reads the advisories of a repository.
     fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
-    /// Adds the files called `paths` to a repository's packages.
-    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()>;
+    /// Adds the files called `paths` to the packages of repositories.
+    fn filelists(&self, repos: &mut [(&plan::Repo, &mut RepoMetadata)], paths: &Paths) -> Result<()>;
     /// Reads the groups of a repository.
     fn comps(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()>;
     /// The metadata a repository had when its repomd.xml had this digest, if they are still at hand.
@@ -484,13 +484,13 @@ impl<'r> Run<'r> {
         let unused = self.plan.stream.repos.values().filter(|repo| !layer.packages.repos.contains(&repo.id));
         // one that cannot be reached cannot be proposed
         let read = |repo| {
-            let mut metadata = self.metadata.newest(repo)?;
+            let mut metadata = self.metadata.newest(&[repo])?;
             if resolve::needs_groups(&layer.packages) {
-                self.metadata.comps(repo, &mut metadata)?;
+                metadata.iter_mut().try_for_each(|metadata| self.metadata.comps(repo, metadata))?;
             }
             anyhow::Ok(metadata)
         };
-        let others: Vec<RepoMetadata> = unused.filter_map(|repo| read(repo).ok()).collect();
+        let others: Vec<RepoMetadata> = unused.filter_map(|repo| read(repo).ok()).flatten().collect();
         resolve::ways_out(request, &others.iter().collect::<Vec<_>>(), error)
     }
 
@@ -534,16 +534,14 @@ impl<'r> Run<'r> {
     }
 
     fn load(&mut self, ids: &BTreeSet<&str>) -> Result<()> {
-        for id in ids {
-            if !self.repos.contains_key(*id) {
-                // a repository packages below are from may have left the stream since
-                let Some(repo) = self.plan.stream.repos.get(*id) else { continue };
-                let mut metadata = self.metadata.newest(repo)?;
-                if let Update::Advised(_) = self.update {
-                    self.metadata.advisories(repo, &mut metadata)?;
-                }
-                self.repos.insert((*id).to_owned(), metadata);
+        let new = ids.iter().filter(|id| !self.repos.contains_key(**id));
+        // a repository packages below are from may have left the stream since
+        let new: Vec<&plan::Repo> = new.filter_map(|id| self.plan.stream.repos.get(*id)).collect();
+        for (repo, mut metadata) in new.iter().zip(self.metadata.newest(&new)?) {
+            if let Update::Advised(_) = self.update {
+                self.metadata.advisories(repo, &mut metadata)?;
             }
+            self.repos.insert(repo.id.clone(), metadata);
         }
         Ok(())
     }
@@ -552,14 +550,10 @@ impl<'r> Run<'r> {
         if self.paths.extend(paths) {
             self.complete.clear();
         }
-        for id in ids {
-            let Some(repo) = self.plan.stream.repos.get(*id) else { continue };
-            let Some(metadata) = self.repos.get_mut(*id) else { continue };
-            if self.complete.insert((*id).to_owned()) {
-                self.metadata.filelists(repo, metadata, &self.paths)?;
-            }
-        }
-        Ok(())
+        let new = self.repos.iter_mut().filter(|(id, _)| ids.contains(id.as_str()));
+        let new = new.filter(|(id, _)| self.complete.insert((*id).clone()));
+        let new = new.filter_map(|(id, metadata)| Some((self.plan.stream.repos.get(id)?, metadata)));
+        self.metadata.filelists(&mut new.collect::<Vec<_>>(), &self.paths)
     }
 
     fn groups(&mut self, ids: &[String]) -> Result<()> {
@@ -593,7 +587,7 @@ impl<'r> Run<'r> {
             let Some(repomd) = &locked.repomd else { continue };
             let Some(mut metadata) = self.metadata.recorded(repo, repomd)? else { continue };
             // file lists that are gone from the repository are no loss: the packages themselves have them
-            if !complete || self.metadata.filelists(repo, &mut metadata, &self.paths).is_ok() {
+            if !complete || self.metadata.filelists(&mut [(repo, &mut metadata)], &self.paths).is_ok() {
                 recorded.push(metadata);
             }
         }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rayon::iter::{IntoParallelRefIterator, IntoParallelRefMutIterator, ParallelIterator};
 
 use super::{LockedPackage, Lockfile, Metadata};
 use crate::diff;
@@ -15,7 +16,7 @@ use crate::image::reference::Reference;
 use crate::package::header::Header;
 use crate::pkglist::PackageSet;
 use crate::plan::{self, Plan};
-use crate::progress::{Progress, Silent};
+use crate::progress::{Progress, Silent, Unit};
 use crate::repo::{Paths, RepoMetadata, RepoPackage, location};
 use crate::rpmdb::Rpmdb;
 use crate::store::Store;
@@ -35,18 +36,32 @@ pub struct Sources<'s> {
 }
 
 impl Metadata for Sources<'_> {
-    fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
-        let mut metadata = self.fetcher.metadata(repo, self.progress)?;
-        self.fetcher.modules(repo, &mut metadata)?;
-        Ok(metadata)
+    fn newest(&self, repos: &[&plan::Repo]) -> Result<Vec<RepoMetadata>> {
+        let ids = repos.iter().map(|repo| repo.id.as_str()).collect::<Vec<_>>().join(", ");
+        self.progress.start(&format!("metadata of {ids}"), 0, Unit::Bytes);
+        let read = |repo: &&plan::Repo| {
+            let mut metadata = self.fetcher.metadata(repo, self.progress)?;
+            self.fetcher.modules(repo, &mut metadata)?;
+            Ok(metadata)
+        };
+        // collected before a failure is looked for, so that the same one is always told
+        let all: Vec<Result<RepoMetadata>> = repos.par_iter().map(read).collect();
+        let all: Vec<RepoMetadata> = all.into_iter().collect::<Result<_>>()?;
+        let packages: usize = all.iter().map(|metadata| metadata.packages.len()).sum();
+        self.progress.finish(&format!("{ids}: {packages} packages"));
+        Ok(all)
     }
 
     fn advisories(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
         self.fetcher.advisories(repo, metadata)
     }
 
-    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, paths: &Paths) -> Result<()> {
-        self.fetcher.filelists(repo, metadata, paths)
+    fn filelists(&self, repos: &mut [(&plan::Repo, &mut RepoMetadata)], paths: &Paths) -> Result<()> {
+        let read = |(repo, metadata): &mut (&plan::Repo, &mut RepoMetadata)| {
+            self.fetcher.filelists(repo, metadata, paths)
+        };
+        let all: Vec<Result<()>> = repos.par_iter_mut().map(read).collect();
+        all.into_iter().collect()
     }
 
     fn comps(&self, repo: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {

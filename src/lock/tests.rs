@@ -36,10 +36,8 @@ impl Repos {
     fn calls(&self) -> Vec<String> {
         self.calls.take()
     }
-}
 
-impl Metadata for Repos {
-    fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
+    fn offer(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
         self.calls.borrow_mut().push(format!("newest {}", repo.id));
         let Some((id, packages)) = self.list.iter().find(|(id, _)| *id == repo.id) else {
             bail!("no repository {}", repo.id);
@@ -57,16 +55,24 @@ impl Metadata for Repos {
             module_hotfixes: false,
         })
     }
+}
+
+impl Metadata for Repos {
+    fn newest(&self, repos: &[&plan::Repo]) -> Result<Vec<RepoMetadata>> {
+        repos.iter().map(|repo| self.offer(repo)).collect()
+    }
 
     fn advisories(&self, _: &plan::Repo, _: &mut RepoMetadata) -> Result<()> {
         Ok(())
     }
 
-    fn filelists(&self, repo: &plan::Repo, metadata: &mut RepoMetadata, _: &Paths) -> Result<()> {
-        self.calls.borrow_mut().push(format!("filelists {}", repo.id));
-        let file = |p: &RepoPackage| Some((p.sha256?, vec![format!("/usr/share/{}", p.nevra.name)]));
-        let files = metadata.packages.iter().filter_map(file).collect();
-        metadata.packages.add_files(files);
+    fn filelists(&self, repos: &mut [(&plan::Repo, &mut RepoMetadata)], _: &Paths) -> Result<()> {
+        for (repo, metadata) in repos {
+            self.calls.borrow_mut().push(format!("filelists {}", repo.id));
+            let file = |p: &RepoPackage| Some((p.sha256?, vec![format!("/usr/share/{}", p.nevra.name)]));
+            let files = metadata.packages.iter().filter_map(file).collect();
+            metadata.packages.add_files(files);
+        }
         Ok(())
     }
 
@@ -76,7 +82,7 @@ impl Metadata for Repos {
 
     fn recorded(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {
         self.calls.borrow_mut().push(format!("recorded {}", repo.id));
-        let old = self.old.as_ref().map(|old| old.newest(repo)).transpose()?;
+        let old = self.old.as_ref().map(|old| old.offer(repo)).transpose()?;
         Ok(old.filter(|metadata| metadata.repomd == *repomd))
     }
 

@@ -86,13 +86,11 @@ impl World {
         assert!(!self.dir.path().join("lockfiles").exists());
         format!("{error:#}")
     }
-}
 
-impl Metadata for World {
-    fn newest(&self, repo: &plan::Repo) -> Result<RepoMetadata> {
+    fn offer(&self, repo: &plan::Repo) -> RepoMetadata {
         let arch = repo.baseurl[0].rsplit('/').next().unwrap();
         let packages = &self.packages[arch];
-        Ok(RepoMetadata {
+        RepoMetadata {
             id: repo.id.clone(),
             revision: 1,
             repomd: Digest::of(packages.concat()),
@@ -103,7 +101,13 @@ impl Metadata for World {
             comps: Default::default(),
             modules: Default::default(),
             module_hotfixes: false,
-        })
+        }
+    }
+}
+
+impl Metadata for World {
+    fn newest(&self, repos: &[&plan::Repo]) -> Result<Vec<RepoMetadata>> {
+        Ok(repos.iter().map(|repo| self.offer(repo)).collect())
     }
 
     fn advisories(&self, _: &plan::Repo, metadata: &mut RepoMetadata) -> Result<()> {
@@ -111,7 +115,7 @@ impl Metadata for World {
         Ok(())
     }
 
-    fn filelists(&self, _: &plan::Repo, _: &mut RepoMetadata, _: &Paths) -> Result<()> {
+    fn filelists(&self, _: &mut [(&plan::Repo, &mut RepoMetadata)], _: &Paths) -> Result<()> {
         bail!("no path is asked for")
     }
 
