@@ -99,22 +99,12 @@ pub struct BadDependency {
     reason: String,
 }
 
-/// Ids of the solvable's attributes, which the bindings lack.
-struct Keys {
-    provides: ffi::Id,
-    requires: ffi::Id,
-    conflicts: ffi::Id,
-    obsoletes: ffi::Id,
-    recommends: ffi::Id,
-    suggests: ffi::Id,
-    supplements: ffi::Id,
-    enhances: ffi::Id,
-}
+/// One of a solvable's lists.
+type List = fn(&mut ffi::Solvable) -> &mut ffi::Offset;
 
 /// All packages the solver can choose from.
 pub struct Pool {
     raw: NonNull<ffi::Pool>,
-    keys: Keys,
     packages: usize,
 }
 
@@ -136,18 +126,7 @@ impl Pool {
             ffi::pool_set_flag(raw.as_ptr(), ffi::POOL_FLAG_IMPLICITOBSOLETEUSESCOLORS as i32, 1);
             (*raw.as_ptr()).debugmask = 0;
         }
-        let key = |name| intern(raw, name);
-        let keys = Keys {
-            provides: key("solvable:provides"),
-            requires: key("solvable:requires"),
-            conflicts: key("solvable:conflicts"),
-            obsoletes: key("solvable:obsoletes"),
-            recommends: key("solvable:recommends"),
-            suggests: key("solvable:suggests"),
-            supplements: key("solvable:supplements"),
-            enhances: key("solvable:enhances"),
-        };
-        Self { raw, keys, packages: 0 }
+        Self { raw, packages: 0 }
     }
 
     /// Adds a repository and its packages. `priority` and `cost` are dnf's: lower wins.
@@ -196,18 +175,19 @@ impl Pool {
             (*solvable).arch = arch;
             (*solvable).vendor = vendor;
         }
-        let keys = &self.keys;
-        self.add_dependency(id, keys.provides, relation(self.raw, name, evr, ffi::REL_EQ));
-        for (key, dependencies) in [
-            (keys.provides, &package.provides),
-            (keys.requires, &package.requires),
-            (keys.conflicts, &package.conflicts),
-            (keys.obsoletes, &package.obsoletes),
-            (keys.recommends, &package.recommends),
-            (keys.suggests, &package.suggests),
-            (keys.supplements, &package.supplements),
-            (keys.enhances, &package.enhances),
-        ] {
+        let own = relation(self.raw, name, evr, ffi::REL_EQ);
+        self.add_dependency(id, |s| &mut s.provides, own);
+        let lists: [(List, _); 8] = [
+            (|s| &mut s.provides, &package.provides),
+            (|s| &mut s.requires, &package.requires),
+            (|s| &mut s.conflicts, &package.conflicts),
+            (|s| &mut s.obsoletes, &package.obsoletes),
+            (|s| &mut s.recommends, &package.recommends),
+            (|s| &mut s.suggests, &package.suggests),
+            (|s| &mut s.supplements, &package.supplements),
+            (|s| &mut s.enhances, &package.enhances),
+        ];
+        for (list, dependencies) in lists {
             // what rpm itself can do is not solved for
             for dependency in dependencies.iter().filter(|d| !d.name.starts_with("rpmlib(")) {
                 let known = match interned.entry(Arc::as_ptr(dependency)) {
@@ -220,17 +200,25 @@ impl Pool {
                         })?)
                     }
                 };
-                self.add_dependency(id, key, known.0);
+                let is_twice = known.0 == own && std::ptr::eq(dependencies, &package.provides);
+                if !is_twice {
+                    self.add_dependency(id, list, known.0);
+                }
             }
         }
         Ok(())
     }
 
-    fn add_dependency(&self, solvable: ffi::Id, key: ffi::Id, dependency: ffi::Id) {
-        // SAFETY: `solvable` indexes the pool's solvables and belongs to a repo, whose array this extends.
+    /// Appends to a list, without looking for what is in it already (`solvable_add_deparray` would, at a cost that grows
+    /// with its square): what is there twice makes a rule twice, of which libsolv keeps one.
+    fn add_dependency(&self, solvable: ffi::Id, list: List, dependency: ffi::Id) {
+        // SAFETY: `solvable` indexes the pool's solvables, which do not move meanwhile, and belongs to a repo; its lists
+        // are offsets into that repo's array, which this extends.
         unsafe {
-            let solvable = self.raw.as_ref().solvables.offset(solvable as isize);
-            ffi::solvable_add_deparray(solvable, key, dependency, 0);
+            let solvable = &mut *self.raw.as_ref().solvables.offset(solvable as isize);
+            let repo = solvable.repo;
+            let list = list(solvable);
+            *list = ffi::repo_addid(repo, *list, dependency);
         }
     }
 
@@ -250,7 +238,7 @@ impl Pool {
             for path in files {
                 let id = provided.entry(path).or_insert_with(|| self.known(path));
                 if let Some(id) = *id {
-                    self.add_dependency(PackageId(index).solvable(), self.keys.provides, id);
+                    self.add_dependency(PackageId(index).solvable(), |s| &mut s.provides, id);
                 }
             }
         }
