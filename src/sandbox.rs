@@ -42,7 +42,7 @@ pub use overlay::{mount_overlay, unmount};
 pub struct Sandbox {
     /// The rootfs.
     pub rootfs: PathBuf,
-    /// `SOURCE_DATE_EPOCH` in the environment, UTC seconds.
+    /// [`SOURCE_DATE_EPOCH`] in the environment, UTC seconds.
     pub epoch: u64,
 }
 
@@ -78,6 +78,9 @@ pub struct Outcome {
 
 /// How much of a command's output is kept, in bytes.
 const OUTPUT_KEPT: usize = 64 * 1024;
+
+/// The variable that dates what commands make (reproducible-builds.org).
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Where the script is inside.
 pub const SCRIPT: &str = "/run/strata/script";
@@ -201,7 +204,7 @@ impl Sandbox {
         for (name, value) in ENV {
             bwrap.args(["--setenv", name, value]);
         }
-        bwrap.args(["--setenv", "SOURCE_DATE_EPOCH", &self.epoch.to_string()]);
+        bwrap.args(["--setenv", SOURCE_DATE_EPOCH, &self.epoch.to_string()]);
         for (name, value) in &command.env {
             bwrap.args(["--setenv", name, value]);
         }

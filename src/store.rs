@@ -15,6 +15,8 @@
 //!   layers/KEY/             an extracted layer, KEY = inputs digest, or digest of an image given as a base
 //!     tree/root/            its files: an overlayfs upper directory (userxattr), whiteouts included
 //!     layer.json            which layer is below
+//!   steps/COMMAND/          runs of long commands of builds, to be reused on the same files (`build::reuse`); by digest
+//!                           of the command
 //!   tmp/                    unfinished work; anything here may be deleted when no strata runs
 //! ```
 //!
@@ -44,7 +46,9 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        for dir in ["rpms", "payloads", "repodata", "parsed", "seen", "keys", "images", "layers", "tmp"] {
+        for dir in
+            ["rpms", "payloads", "repodata", "parsed", "seen", "keys", "images", "layers", "steps", "tmp"]
+        {
             fs::create_dir_all(root.join(dir))
                 .with_context(|| format!("making the store {}", root.display()))?;
         }
@@ -107,6 +111,11 @@ impl Store {
     /// The extracted layer with this inputs digest.
     pub fn layer(&self, key: &Digest) -> PathBuf {
         self.root.join("layers").join(key.hex())
+    }
+
+    /// The runs kept of the command with this digest.
+    pub fn steps(&self, command: &Digest) -> PathBuf {
+        self.root.join("steps").join(command.hex())
     }
 
     /// A new directory below `tmp/`, deleted when dropped.

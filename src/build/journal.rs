@@ -65,6 +65,12 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Every directory, relative to the root.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let below = self.known.iter().filter(|(_, is_dir)| **is_dir).map(|(path, _)| path.as_path());
+        std::iter::once(Path::new("")).chain(below)
+    }
+
     /// What changed since the last call, or since the journal was opened.
     pub fn take(&mut self) -> Result<Changes> {
         let mut changes = Changes::default();

@@ -12,8 +12,10 @@ pub mod inputs;
 mod journal;
 pub mod labels;
 mod parent;
+mod reads;
 mod recorder;
 mod renumber;
+mod reuse;
 pub mod rules;
 mod tree;
 mod witness;
@@ -451,7 +453,7 @@ impl<'a> Build<'a> {
     /// Makes the image of a layer.
     fn make(&self, job: &mut Job<'_>, progress: &dyn Progress) -> Result<Product> {
         let mut tree = self.work_tree(job, progress)?;
-        let recorder = Recorder::new(sandbox(job, &tree), None)?;
+        let recorder = Recorder::new(sandbox(job, &tree), Some(self.store), None)?;
         let composed = match self.compose(job, &tree, &recorder, progress) {
             Ok(composed) => composed,
             Err(error) => return Err(self.failed(job, tree, recorder.failed(), error)),
@@ -776,7 +778,7 @@ fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
 }
 
 /// Deletes unfinished work, images without a name, and extracted layers that no image of the store needs; with
-/// `all`, every image, extracted layer and decompressed payload. Packages and repository metadata stay.
+/// `all`, every image, extracted layer, decompressed payload and kept run. Packages and repository metadata stay.
 pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
     let layout = Layout::create(&store.images())?;
     layout.collect_garbage(&|name| !all && name.is_some())?;
@@ -789,6 +791,7 @@ pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
     tree::remove_entries(&store.root().join("layers"), &|name| !needed.contains(name))?;
     if all {
         tree::remove_entries(&store.root().join("payloads"), &|_| true)?;
+        tree::remove_entries(&store.root().join("steps"), &|_| true)?;
     }
     tree::remove_entries(&store.root().join("parsed"), &|name| all || !store.has_document_of(name))?;
     tree::remove_entries(&store.root().join("tmp"), &|_| true)

@@ -7,9 +7,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::journal::{Changes, Journal};
+use super::reads::{Opened, Reads};
+use super::reuse::Steps;
 use crate::actor::{Actor, Entry, Executor, Task};
 use crate::plan::Origin;
 use crate::sandbox::{Command, Outcome, Sandbox};
+use crate::store::Store;
 
 /// A script that ran: of a package's scriptlet or trigger, or of a manifest.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +37,8 @@ pub struct ScriptRun {
     pub status: i32,
     /// How long it took, in seconds.
     pub duration: f64,
+    /// Whether what it does was known from an earlier build, and it did not run.
+    pub reused: bool,
     /// The end of what it wrote to standard output and error, at most 64 KiB.
     pub output: String,
     /// What it changed.
@@ -42,7 +47,7 @@ pub struct ScriptRun {
 }
 
 impl ScriptRun {
-    fn new(number: usize, task: &Task, outcome: &Outcome, changes: Changes) -> Self {
+    fn new(number: usize, task: &Task, Ended { outcome, reused, .. }: &Ended, changes: Changes) -> Self {
         let (package, phase, entry, origin) = match task.actor.clone() {
             Actor::Scriptlet { package, phase } => {
                 (Some(package.to_string()), Some(phase.to_string()), None, None)
@@ -60,6 +65,7 @@ impl ScriptRun {
             arguments: task.arguments.clone(),
             status: outcome.status,
             duration: outcome.duration.as_secs_f64(),
+            reused: *reused,
             output: outcome.output.clone(),
             changes,
         }
@@ -70,7 +76,17 @@ impl ScriptRun {
 pub struct Recorder<'a> {
     sandbox: Sandbox,
     stop: Option<Stop<'a>>,
+    /// Where what commands do is kept for later builds.
+    store: Option<&'a Store>,
+    reads: RefCell<Option<Reads>>,
     notes: RefCell<Notes>,
+}
+
+/// How a command ended, and what it opened if that is known.
+struct Ended {
+    outcome: Outcome,
+    reused: bool,
+    opened: Option<Opened>,
 }
 
 /// Where composing stops, for somebody to look at the rootfs as it is there.
@@ -99,11 +115,28 @@ struct Notes {
 }
 
 impl<'a> Recorder<'a> {
-    /// Watches what happens to the rootfs of `sandbox` from now on.
-    pub fn new(sandbox: Sandbox, stop: Option<Stop<'a>>) -> Result<Self> {
+    /// Watches what happens to the rootfs of `sandbox` from now on. With a store, commands do not run whose doings it
+    /// knows.
+    pub fn new(sandbox: Sandbox, store: Option<&'a Store>, stop: Option<Stop<'a>>) -> Result<Self> {
         let journal = Journal::open(&sandbox.rootfs)?;
         let notes = Notes { journal, scripts: Vec::new(), failed: None, made: BTreeMap::new() };
-        Ok(Self { sandbox, stop, notes: RefCell::new(notes) })
+        let reads = RefCell::new(store.and_then(|_| Reads::new()));
+        Ok(Self { sandbox, stop, store, reads, notes: RefCell::new(notes) })
+    }
+
+    /// Runs a command, or does what it would do.
+    fn end(&self, command: &Command, steps: Option<&Steps>) -> Result<Ended> {
+        if let Some(outcome) = steps.map(Steps::replay).transpose()?.flatten() {
+            return Ok(Ended { outcome, reused: true, opened: None });
+        }
+        let mut reads = self.reads.borrow_mut();
+        let Some(reads) = reads.as_mut().filter(|_| steps.is_some()) else {
+            return Ok(Ended { outcome: self.sandbox.run(command)?, reused: false, opened: None });
+        };
+        let notes = self.notes.borrow();
+        let run = || self.sandbox.run(command);
+        let (outcome, opened) = reads.during(&self.sandbox.rootfs, notes.journal.directories(), run)?;
+        Ok(Ended { outcome, reused: false, opened })
     }
 
     /// Drops what happened since the last note: it is nobody's whom we know.
@@ -129,19 +162,24 @@ impl Executor for Recorder<'_> {
             return Err(Stopped((stop.enter)(&self.sandbox, task, command)?).into());
         }
         self.skip()?;
-        let ended = self.sandbox.run(command);
+        let steps = self.store.and_then(|store| Steps::of(store, &self.sandbox, &task.actor, command));
+        let ended = self.end(command, steps.as_ref());
         let mut notes = self.notes.borrow_mut();
         let number = notes.scripts.len() + 1;
-        if !ended.as_ref().is_ok_and(|outcome| outcome.status == 0) {
+        if !ended.as_ref().is_ok_and(|ended| ended.outcome.status == 0) {
             notes.failed = Some(number);
         }
-        let outcome = ended?;
+        let mut ended = ended?;
         let changes = notes.journal.take()?;
+        if let (Some(steps), Some(opened)) = (steps, ended.opened.take()) {
+            steps.keep(&ended.outcome, &changes, opened)?;
+        }
         notes.credit(&task.actor, &changes.created);
-        let run = ScriptRun::new(number, task, &outcome, changes);
-        tracing::debug!(number, status = run.status, seconds = run.duration, "ran {}", task.actor);
+        let run = ScriptRun::new(number, task, &ended, changes);
+        let what = if run.reused { "reused" } else { "ran" };
+        tracing::debug!(number, status = run.status, seconds = run.duration, "{what} {}", task.actor);
         notes.scripts.push(run);
-        Ok(outcome)
+        Ok(ended.outcome)
     }
 
     fn acted(&self, actor: Actor) -> Result<()> {

@@ -218,14 +218,20 @@ fn scripts(Built { layer, scripts, .. }: &Built, all: bool) -> Vec<String> {
     longest.sort_by(|a, b| b.duration.total_cmp(&a.duration));
     let longest = longest.iter().take(LONGEST).map(|s| format!("{} {:.2} s", s.name, s.duration));
     let longest = longest.collect::<Vec<_>>().join(", ");
+    let spared = match scripts.iter().filter(|script| script.reused).count() {
+        0 => String::new(),
+        n => format!(" ({n} spared, for they did the same before)"),
+    };
+    let count = scripts.len();
     let mut lines =
-        vec![format!("{layer}: {} scripts took {seconds:.1} s, the longest {longest}", scripts.len())];
-    for ScriptRun { number, name, duration, output, changes, .. } in scripts {
+        vec![format!("{layer}: {count} scripts{spared} took {seconds:.1} s, the longest {longest}")];
+    for ScriptRun { number, name, duration, reused, output, changes, .. } in scripts {
         let said = last_lines(output);
         if all || !said.trim().is_empty() {
             let cost =
                 if all { format!(": {duration:.2} s, {} files", changes.len()) } else { String::new() };
-            lines.push(format!("  {number:4} {name}{cost}"));
+            let spared = if *reused { " (spared)" } else { "" };
+            lines.push(format!("  {number:4} {name}{cost}{spared}"));
             lines.extend(said.lines().map(|line| format!("       | {line}")));
         }
     }

@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::plan::{Configuration, File, FileContent, Kernel, Layer, Origin, Script, Sourced, Symlink};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
-use crate::sandbox::Command;
+use crate::sandbox::{Command, SOURCE_DATE_EPOCH};
 
 /// Keys of entries in their manifest. Those that go into one file with others have no name of their own.
 const OVERLAY: &str = "overlay";
@@ -224,8 +224,13 @@ fn make_initramfs(rootfs: &Rootfs, kernel: &Sourced<Kernel>, executor: &dyn Exec
         arguments: fixed.into_iter().chain(own).chain([target.clone()]).collect(),
     };
     let argv = [task.interpreter.clone(), task.arguments.clone()].concat();
-    // extended attributes of the build's file system must not decide what is in the archive
-    let env = vec![("DRACUT_NO_XATTR".to_owned(), "1".to_owned())];
+    let dated = rootfs.lstat(image)?.map_or(0, |stat| stat.mtime);
+    let env = vec![
+        // extended attributes of the build's file system must not decide what is in the archive
+        ("DRACUT_NO_XATTR".to_owned(), "1".to_owned()),
+        // nor must the day: as old as its kernel, whatever else is published since
+        (SOURCE_DATE_EPOCH.to_owned(), dated.to_string()),
+    ];
     run(executor, &task, &Command { argv, env, ..Command::default() })?;
     rootfs.set_owner_mode(&target, 0, 0, 0o600)
 }

@@ -168,34 +168,8 @@ impl Walk<'_> {
         Ok(*entry == lower && (!matches!(entry.kind, Kind::File { .. }) || same_content(at, &found.path)?))
     }
 
-    /// Describes the file at `at` as the image's `path`.
     fn entry(&self, path: &Path, at: &Path, meta: &Metadata) -> Result<Entry> {
-        let context = || format!("reading {}", at.display());
-        let kind = match meta.file_type() {
-            t if t.is_dir() => Kind::Directory,
-            t if t.is_file() => Kind::File { size: meta.len() },
-            t if t.is_symlink() => Kind::Symlink { target: fs::read_link(at).with_context(context)?.into() },
-            t => {
-                let what = match t {
-                    t if t.is_fifo() => "a fifo",
-                    t if t.is_socket() => "a socket",
-                    _ => "a device",
-                };
-                return Err(hinted(
-                    format!("packing /{}: it is {what}, which an image can't hold", path.display()),
-                    "remove it in the layer's manifest with [[remove]], or let tmpfiles.d make it",
-                ));
-            }
-        };
-        Ok(Entry {
-            path: path.to_owned(),
-            kind,
-            mode: meta.mode() & 0o7777,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mtime: (self.mtime_of)(path).unwrap_or(0),
-            xattrs: xattrs(at).with_context(context)?,
-        })
+        entry(path, at, meta, (self.mtime_of)(path).unwrap_or(0))
     }
 
     fn finish(mut self) -> Delta {
@@ -223,6 +197,36 @@ impl Walk<'_> {
         }
         Delta { changed, parents, removed: self.removed }
     }
+}
+
+/// Describes the file at `at` as the image's `path`.
+pub(crate) fn entry(path: &Path, at: &Path, meta: &Metadata, mtime: i64) -> Result<Entry> {
+    let context = || format!("reading {}", at.display());
+    let kind = match meta.file_type() {
+        t if t.is_dir() => Kind::Directory,
+        t if t.is_file() => Kind::File { size: meta.len() },
+        t if t.is_symlink() => Kind::Symlink { target: fs::read_link(at).with_context(context)?.into() },
+        t => {
+            let what = match t {
+                t if t.is_fifo() => "a fifo",
+                t if t.is_socket() => "a socket",
+                _ => "a device",
+            };
+            return Err(hinted(
+                format!("packing /{}: it is {what}, which an image can't hold", path.display()),
+                "remove it in the layer's manifest with [[remove]], or let tmpfiles.d make it",
+            ));
+        }
+    };
+    Ok(Entry {
+        path: path.to_owned(),
+        kind,
+        mode: meta.mode() & 0o7777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mtime,
+        xattrs: xattrs(at).with_context(context)?,
+    })
 }
 
 /// The trees below, top first, all of them at the same directory of the image.

@@ -52,28 +52,41 @@ pub fn extract(layout: &Layout, image: &Image, target: &Path) -> Result<()> {
     fs::rename(&root, target).with_context(context)
 }
 
+/// Unpacks a tar onto the tree `root`, as an image's layer.
+pub(crate) fn onto(tar: impl Read, root: &Path) -> Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty())
+        .with_context(|| format!("opening {}", root.display()))?;
+    let mut layer = LayerTree { root: &root, written: BTreeSet::new() };
+    read_members(tar, |member, content| layer.add(member, content))
+}
+
 /// Shows each member of a layer, with its content, to `visit`. Only when this succeeds have blob and content
 /// the digests that `blob` and `diff_id` promise.
 pub(crate) fn read_layer(
     layout: &Layout,
     blob: &Descriptor,
     diff_id: &str,
-    mut visit: impl FnMut(&Member, &mut dyn Read) -> Result<()>,
+    visit: impl FnMut(&Member, &mut dyn Read) -> Result<()>,
 ) -> Result<()> {
     let path = layout.blob(&digest_of(blob)?);
     let found = Digest::of_reader(&mut File::open(&path)?)?;
     ensure!(found == (digest_of(blob)?, blob.size()), "the blob is damaged: it is {}", found.0);
     let mut stream = Digesting { inner: decompress(File::open(&path)?)?, hasher: Hasher::new(io::sink()) };
-    let mut tar = Reader::new(BufReader::with_capacity(64 << 10, &mut stream));
-    while let Some(member) = tar.next_member()? {
-        visit(&member, &mut tar.content())
-            .with_context(|| format!("unpacking {}", member.path.escape_ascii()))?;
-    }
-    drop(tar);
+    read_members(BufReader::with_capacity(64 << 10, &mut stream), visit)?;
     // what follows the end of the archive is part of the digest
     io::copy(&mut stream, &mut io::sink())?;
     let (_, found, _) = stream.hasher.finish();
     ensure!(found.to_string() == diff_id, "its content is {found}, expected {diff_id}");
+    Ok(())
+}
+
+fn read_members(tar: impl Read, mut visit: impl FnMut(&Member, &mut dyn Read) -> Result<()>) -> Result<()> {
+    let mut tar = Reader::new(tar);
+    while let Some(member) = tar.next_member()? {
+        visit(&member, &mut tar.content())
+            .with_context(|| format!("unpacking {}", member.path.escape_ascii()))?;
+    }
     Ok(())
 }
 

@@ -213,6 +213,67 @@ fn what_scripts_changed_is_reported_and_remembered() {
     assert_eq!(reused(&[]), [true, true, false]);
 }
 
+/// It lists a directory, reads files, and makes, changes and removes some.
+const LONG: &str = r#"
+[[file]]
+path = "/etc/long"
+content = "1"
+
+[[script]]
+name = "long"
+reason = "test"
+body = """
+sleep 0.6
+mkdir -m 700 /usr/lib/long
+cat /etc/long /usr/share/zoo/owl > /usr/lib/long/a
+ln /usr/lib/long/a /usr/lib/long/b
+chmod 4711 /usr/lib/long/a
+chown 1:2 /usr/lib/long
+rm /usr/share/zoo/emu
+ls /usr/share/zoo
+"""
+"#;
+
+#[test]
+fn a_long_script_is_spared_on_the_same_files_and_the_image_is_the_same() {
+    let world = world("");
+    append(&world, "manifests/demo/node.toml", LONG);
+    world.strata(&["lock", "demo"]);
+    let build = |args: &[&str]| {
+        let output =
+            world.command(&[args, &["-v", "--format", "json", "build", "demo"]].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let node = serde_json::from_slice::<Value>(&output.stdout).unwrap()[2].take();
+        let scripts = node["scripts"].as_array().unwrap();
+        let long = scripts.iter().find(|script| script["entry"] == "[[script]] long").unwrap();
+        assert_eq!(long["output"], "owl\n");
+        assert_eq!(long["removed"], serde_json::json!(["/usr/share/zoo/emu"]));
+        (long["reused"].as_bool().unwrap(), long["created"].clone(), node["digest"].clone(), said)
+    };
+    let (reused, created, first, said) = build(&[]);
+    assert!(!reused, "{said}");
+    // a file that it reads, one that it may look for, and documentation that it did not ask for
+    for (path, expected) in [("/etc/long", false), ("/etc/motd.d/x", false), ("/usr/share/doc/x", true)] {
+        if path == "/etc/long" {
+            replace(&world, "manifests/demo/node.toml", "content = \"1\"", "content = \"2\"");
+        } else {
+            append(
+                &world,
+                "manifests/demo/node.toml",
+                &format!("\n[[file]]\npath = \"{path}\"\ncontent = \"x\"\n"),
+            );
+        }
+        let (reused, again, digest, said) = build(&[]);
+        assert_eq!((reused, &again), (expected, &created), "{path}: {said}");
+        assert_ne!(digest, first, "{path}");
+        if reused {
+            let (fresh, _, same, _) = build(&["--store", "another"]);
+            assert_eq!((fresh, same), (false, digest), "{path}");
+        }
+    }
+}
+
 #[test]
 fn a_build_sums_up_its_scripts_in_words() {
     let world = world("%post\necho hungry\necho thirsty\n");
