@@ -12,6 +12,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::error::hinted;
+use crate::image::pack::Compression;
 use crate::image::reference::Reference;
 use crate::package::{Arch, Evr};
 
@@ -118,6 +119,8 @@ pub struct Stream {
     pub image_format: ImageFormat,
     /// What `/opt` and `/usr/local` are.
     pub opt_usrlocal: OptUsrlocal,
+    /// How blobs are compressed.
+    pub compression: Compression,
     /// That every source package has the same EVR on every architecture, if the stream asks for it.
     pub same_evr: Option<SameEvr>,
     /// Sets of globs, by name: packages of a stack that match any glob of a set must have one EVR.
@@ -492,6 +495,8 @@ pub struct Script {
 pub struct ImageConfig {
     /// Repository name of the image: `rhel-coreos`.
     pub name: Option<String>,
+    /// Most blobs that it may have over those of the image below.
+    pub max_layers: Option<usize>,
     /// Labels of the OCI config.
     pub labels: BTreeMap<String, Sourced<String>>,
     /// Manifest annotations.

@@ -14,6 +14,7 @@ use strata::image::chunk::{self, Chunk, Rules};
 use strata::image::delta::{Delta, delta};
 use strata::image::oci::{Image, Layout, Settings};
 use strata::image::pack::{Compression, pack};
+use strata::image::packing::{Packing, Source, Sources};
 use strata::package::Arch;
 use strata::progress::Silent;
 use tempfile::TempDir;
@@ -51,11 +52,15 @@ fn owner_of(path: &Path) -> Option<&'static str> {
 fn split(delta: &Delta) -> Vec<Chunk> {
     let rules = Rules {
         owner_of: &owner_of,
+        is_ghost: &|_| false,
         rpmdb: Path::new("usr/lib/sysimage/rpm"),
         metadata: Path::new("usr/share/openshift/base/meta.json"),
-        budget: 10,
     };
-    chunk::split(delta, &rules)
+    let sources: Sources = chunk::sizes(delta, &rules)
+        .into_iter()
+        .map(|(name, size)| (name, Source { size, ..Source::default() }))
+        .collect();
+    chunk::split(delta, &rules, &Packing::new(&sources, 10), &sources)
 }
 
 fn settings(layer: &str) -> Settings {
@@ -84,7 +89,7 @@ fn build_with(
     compression: Compression,
 ) -> Image {
     let delta = delta(upper, lower, &|_| None).unwrap();
-    let layers = pack(layout, upper, &split(&delta), compression, &Silent).unwrap();
+    let layers = pack(layout, upper, &split(&delta), compression, false, &Silent).unwrap();
     let image = layout.write_image(parent, &layers, &settings(name)).unwrap();
     layout.tag(&image, Some(name)).unwrap();
     image

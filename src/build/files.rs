@@ -1,10 +1,11 @@
 //! Which package each path of a rootfs belongs to, from the headers of all installed packages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Result;
 
+use crate::image::packing::{Source, Sources};
 use crate::package::header::Header;
 use crate::package::source_name;
 
@@ -17,10 +18,25 @@ pub struct Files {
     paths: HashMap<String, Owner>,
 }
 
-/// Names, without version.
 struct Package {
+    /// Without version, as the source's.
     name: String,
     source: String,
+    /// UTC seconds.
+    built: u64,
+    /// Times of the entries, UTC seconds.
+    changelog: Vec<u64>,
+}
+
+impl Package {
+    fn of(header: &Header) -> Result<Self> {
+        Ok(Self {
+            name: header.nevra().name.clone(),
+            source: source_name(header.source()).to_owned(),
+            built: header.build_time()?,
+            changelog: header.changelog_times()?,
+        })
+    }
 }
 
 struct Owner {
@@ -37,8 +53,7 @@ impl Files {
         let mut files = Self { packages: Vec::new(), paths: HashMap::new() };
         for header in packages {
             let package = files.packages.len() as u32;
-            let (name, source) = (header.nevra().name.clone(), source_name(header.source()).to_owned());
-            files.packages.push(Package { name, source });
+            files.packages.push(Package::of(header)?);
             for file in header.files()? {
                 let regular = file.mode & libc::S_IFMT == libc::S_IFREG;
                 let owner =
@@ -74,6 +89,26 @@ impl Files {
     /// The source package, without version, of a path relative to the root.
     pub fn source_of(&self, path: &Path) -> Option<&str> {
         Some(&self.package(self.paths.get(&absolute(path)?)?)?.source)
+    }
+
+    /// Whether a package lists a path relative to the root that it does not ship.
+    pub fn is_ghost(&self, path: &Path) -> bool {
+        absolute(path).and_then(|path| self.paths.get(&path)).is_some_and(|owner| owner.ghost)
+    }
+
+    /// What is known of the source packages in `sizes`, which are in bytes.
+    pub fn sources(&self, sizes: BTreeMap<String, u64>) -> Sources {
+        let mut sources: Sources =
+            sizes.into_iter().map(|(name, size)| (name, Source { size, ..Source::default() })).collect();
+        for package in &self.packages {
+            if let Some(source) = sources.get_mut(&package.source)
+                && source.built <= package.built
+            {
+                source.built = package.built;
+                source.changelog.clone_from(&package.changelog);
+            }
+        }
+        sources
     }
 
     /// The time a path relative to the root has in its package's header, UTC seconds.

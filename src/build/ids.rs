@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Build, Job, inputs};
+use super::{Build, Job};
 use crate::accounts::Accounts;
 use crate::error::hinted;
 use crate::ledger::{self, Account, Ledger, Violation};
@@ -69,8 +69,6 @@ impl Build<'_> {
             ));
         }
         job.lock_mut().set_ledger(&after);
-        let (plan, manifests) = (self.request.plan, self.request.manifests);
-        job.inputs = inputs::digest(plan, job.layer, job.lock(), &job.given, manifests)?;
         Ok(new)
     }
 

@@ -14,13 +14,14 @@ use serde_json::{Map, Value, json};
 
 use crate::configure::{OverlayKind, overlay_entries};
 use crate::digest::Digest;
+use crate::image::packing::Packing;
 use crate::lock::{LockedPackage, Lockfile};
 use crate::origins;
 use crate::plan::{Base, Configuration, FileContent, Layer, Packages, Plan};
 
 /// Raised when the same inputs come to give other bytes: a change of the installer, the tar writer, the
 /// compressor, the chunk plan or the labels.
-const OUTPUT_VERSION: u32 = 5;
+const OUTPUT_VERSION: u32 = 6;
 
 /// Inputs of a build that are neither in the manifests nor in the lockfiles.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,13 +34,15 @@ pub struct Given {
     pub revision: Option<String>,
 }
 
-/// Digests the inputs of `layer`, which is locked by `lock`. Reads the files its manifest names.
+/// Digests the inputs of `layer`, which is locked by `lock` and has the chunk plan `packing`. Reads the files its
+/// manifest names.
 ///
 /// `manifests` is their directory: the images remember files below it, but no lines of them.
 pub fn digest(
     plan: &Plan,
     layer: &Layer,
     lock: &Lockfile,
+    packing: Option<&Packing>,
     given: &Given,
     manifests: &Path,
 ) -> Result<Digest> {
@@ -51,6 +54,7 @@ pub fn digest(
         "stream": [
             stream.name, stream.arch, stream.os, stream.openshift,
             stream.rpmdb, stream.version, stream.image_format, stream.opt_usrlocal,
+            stream.compression,
         ],
         "layer": without_lines(serde_json::to_value(by_content(layer)?)?, manifests),
         "overlays": overlay_digests(&layer.config)?,
@@ -58,16 +62,19 @@ pub fn digest(
         "newest-revision": newest,
         "users": lock.users,
         "groups": lock.groups,
+        "chunks": packing,
         "given": given,
     });
     Ok(Digest::of(serde_json::to_vec(&inputs)?))
 }
 
-/// The layer without its package request, which the lockfile answers, and without paths on the build machine:
+/// The layer without its package request, which the lockfile answers, without its number of chunks, which the chunk
+/// plan answers, and without paths on the build machine:
 /// a file counts by its content.
 fn by_content(layer: &Layer) -> Result<Layer> {
     let mut layer = layer.clone();
     layer.packages = Packages::default();
+    layer.image.max_layers = None;
     if let Base::Image(_) = layer.from {
         // the parent, which is given by its digest, wherever it is
         layer.from = Base::Scratch;

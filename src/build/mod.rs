@@ -2,9 +2,11 @@
 //!
 //! A layer whose inputs digest an image of the store carries is that image. Another is made: its packages
 //! are installed on the extracted files of the layers below, configured, stamped, cleaned, and what that
-//! changed becomes the image's own blobs. The ids of the accounts it made go into its lockfile, and the inputs
-//! digest is that of the lockfile then: whether the build found them there or not, the image is the same.
+//! changed becomes the image's own blobs. The ids of the accounts it made go into its lockfile, the plan of its chunks
+//! beside it, and the inputs digest is that of both then: whether the build found them there or not, the image is the
+//! same.
 
+mod chunks;
 mod debug;
 mod files;
 mod ids;
@@ -42,12 +44,13 @@ use crate::diff;
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::fetch::{self, Fetcher};
-use crate::image::chunk::{self, Rules};
+use crate::image::chunk::Chunk;
 use crate::image::delta::{self, Delta};
 use crate::image::extract::extract;
 use crate::image::oci::{Image, Layout, Settings};
 use crate::image::opened::{Access, Opened};
-use crate::image::pack::{self, Compression};
+use crate::image::pack;
+use crate::image::packing::Packing;
 use crate::image::reference::Reference;
 use crate::install::macros::Macros;
 use crate::install::script::Runner;
@@ -85,8 +88,10 @@ pub struct Request<'a> {
     pub revision: Option<String>,
     /// Where credentials for registries are, if not in the usual places.
     pub authfile: Option<&'a Path>,
-    /// Refuse to add ids to lockfiles.
+    /// Refuse to add ids to lockfiles, and to make chunk plans.
     pub locked: bool,
+    /// Make the chunk plans anew.
+    pub rechunk: bool,
     /// Leave the rootfs of a layer that fails.
     pub keep_failed: bool,
     /// The command that debugs a layer of this request, whose name it lacks.
@@ -199,6 +204,8 @@ struct Job<'a> {
     packages: PackageSet,
     /// The ids that the lockfiles keep.
     kept: Ledger,
+    /// The plan of its chunks, unless it is to be made.
+    packing: Option<Packing>,
     given: Given,
     inputs: Digest,
     version: Version,
@@ -390,12 +397,14 @@ impl<'a> Build<'a> {
             version: self.request.version.map(|v| v.to_string()),
             revision: self.request.revision.clone(),
         };
-        let inputs = inputs::digest(plan, layer, &lock, &given, self.request.manifests)?;
+        let packing = self.packing(layer)?;
+        let inputs = inputs::digest(plan, layer, &lock, packing.as_ref(), &given, self.request.manifests)?;
         locks.push(lock);
         let kept = lock::ledger(&locks)?;
         let packages = PackageSet::of_lockfiles(&locks)?;
         let version = self.version(layer, below, &locks, &inputs)?;
-        Ok(Job { layer, below, epoch: epoch(&locks), locks, packages, kept, given, inputs, version })
+        let epoch = epoch(&locks);
+        Ok(Job { layer, below, epoch, locks, packages, kept, packing, given, inputs, version })
     }
 
     /// The version of a layer: asked for, or inherited, or that of its date with a counter that no other image
@@ -460,16 +469,18 @@ impl<'a> Build<'a> {
         };
         tree.unmount()?;
         let ids = self.complete_ids(job, &composed.ids)?;
-        // a lockfile that lost its ids gives the image it gave before
-        let found = if ids.is_empty() { None } else { self.find(job)? };
+        let delta = delta::delta(&tree.own(), &tree.below(), &|path| composed.files.mtime_of(path))?;
+        let (chunks, packing) = self.split(job, &delta, &composed.files, progress)?;
+        let found = match ids.is_empty() && packing.is_none() {
+            true => None,
+            false => self.find_completed(job, packing.as_ref())?,
+        };
         let reused = found.is_some();
         let image = match found {
-            Some(image) => {
-                job.version = self.version(job.layer, job.below, &job.locks, &job.inputs)?;
-                image
-            }
+            Some(image) => image,
             None => {
-                let image = self.pack(job, &tree, &composed, progress)?;
+                settle_times(&tree.own(), &delta)?;
+                let image = self.pack(job, &tree.own(), &chunks, &composed, progress)?;
                 tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
                 image
             }
@@ -477,7 +488,23 @@ impl<'a> Build<'a> {
         if !ids.is_empty() {
             self.write_ids(job, &ids, progress)?;
         }
+        if let Some(packing) = packing {
+            self.write_packing(job.layer, &packing, progress)?;
+        }
         Ok(Product { image, reused, made: composed.made, ids })
+    }
+
+    /// Digests the inputs of a job whose lock and chunk plan were completed. The image that has them, if there is
+    /// one: files that lost something give the image they gave before.
+    fn find_completed(&self, job: &mut Job<'_>, packing: Option<&Packing>) -> Result<Option<Image>> {
+        let packing = packing.or(job.packing.as_ref());
+        let (plan, manifests) = (self.request.plan, self.request.manifests);
+        job.inputs = inputs::digest(plan, job.layer, job.lock(), packing, &job.given, manifests)?;
+        let found = self.find(job)?;
+        if found.is_some() {
+            job.version = self.version(job.layer, job.below, &job.locks, &job.inputs)?;
+        }
+        Ok(found)
     }
 
     /// An empty tree on those of the layers below; the packages for it are in the store.
@@ -657,27 +684,18 @@ impl<'a> Build<'a> {
         Ok(os_release.get("NAME").unwrap_or(&stream.os.name).to_owned())
     }
 
-    /// Makes the image of what the layer's tree has over those below.
+    /// Makes the image of the chunks of the tree `root`.
     fn pack(
         &self,
         job: &Job<'_>,
-        tree: &WorkTree,
+        root: &Path,
+        chunks: &[Chunk],
         composed: &Composed,
         progress: &dyn Progress,
     ) -> Result<Image> {
         let plan = self.request.plan;
-        let root = tree.own();
-        let files = &composed.files;
-        let delta = delta::delta(&root, &tree.below(), &|path| files.mtime_of(path))?;
-        settle_times(&root, &delta)?;
-        let rules = Rules {
-            owner_of: &|path| if is_initramfs(path) { Some("initramfs") } else { files.source_of(path) },
-            rpmdb: Path::new(plan.stream.rpmdb.trim_start_matches('/')),
-            metadata: Path::new(META_JSON),
-            budget: chunk::budget(&job.layer.name),
-        };
-        let chunks = chunk::split(&delta, &rules);
-        let layers = pack::pack(&self.layout, &root, &chunks, Compression::Gzip, progress)?;
+        let is_first = self.images_of(job.layer)?.is_empty();
+        let layers = pack::pack(&self.layout, root, chunks, plan.stream.compression, is_first, progress)?;
         let image = &job.layer.image;
         let plain = |map: &BTreeMap<String, crate::plan::Sourced<String>>| {
             map.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect()
@@ -738,11 +756,6 @@ struct Made {
 /// The newest repository revision of lockfiles, UTC seconds.
 fn epoch(locks: &[Lockfile]) -> u64 {
     locks.iter().flat_map(|lock| &lock.repos).map(|repo| repo.revision).max().unwrap_or(0)
-}
-
-/// It changes with most packages of its layer and is large: a chunk of its own keeps it out of theirs.
-fn is_initramfs(path: &Path) -> bool {
-    path.starts_with("usr/lib/modules") && path.ends_with("initramfs.img")
 }
 
 fn installs(store: &Store, lock: &Lockfile) -> Vec<PathBuf> {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::screen::eprint_line;
 use super::{Answer, Global, print, print_json, shell_word};
 use crate::build::{self, Built, ScriptRun};
 use crate::fetch::{Fetcher, Options};
+use crate::image::chunk;
 use crate::image::oci::Layout;
+use crate::image::pack::Compression;
 use crate::image::reference::{Place, Reference};
 use crate::plan::Plan;
 use crate::sandbox::{enter_namespace, last_lines};
@@ -33,9 +35,19 @@ pub struct Args {
     /// STREAM/LAYER
     #[arg(long, value_name = "oci:DIR[:NAME]", value_parser = output)]
     output: Option<Output>,
-    /// Write no lockfile: a layer that makes new users or groups fails, for their ids have to be added
+    /// Write no lockfile: a layer that makes new users or groups fails, for their ids have to be added, and so does
+    /// one without a chunk plan
     #[arg(long)]
     locked: bool,
+    /// Make the chunk plans of these layers anew: which packages share a blob
+    #[arg(long, conflicts_with = "locked")]
+    rechunk: bool,
+    /// Most blobs that a layer may have of its own, instead of `max-layers` in the manifests
+    #[arg(long, value_name = "N", value_parser = max_layers)]
+    max_layers: Option<usize>,
+    /// How blobs are compressed, instead of `compression` in the stream
+    #[arg(long, value_name = "gzip|zstd", value_parser = compression)]
+    compression: Option<Compression>,
     /// Keep the rootfs of a layer that fails, and say where it is
     #[arg(long)]
     keep_failed: bool,
@@ -91,6 +103,7 @@ impl Inputs {
             revision: self.revision.clone(),
             authfile: global.authfile.as_deref(),
             locked: false,
+            rechunk: false,
             keep_failed: false,
             debug: self.debug_command(global, &plan.stream.name),
             executable: std::env::current_exe().context("finding strata's own executable")?,
@@ -148,6 +161,25 @@ fn output(text: &str) -> Result<Output> {
     }
 }
 
+fn max_layers(text: &str) -> Result<usize> {
+    let most = text.parse()?;
+    ensure!(
+        (chunk::LEAST..=chunk::MOST).contains(&most),
+        "expected a number from {} to {}",
+        chunk::LEAST,
+        chunk::MOST
+    );
+    Ok(most)
+}
+
+fn compression(text: &str) -> Result<Compression> {
+    match text {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        _ => bail!("expected gzip or zstd"),
+    }
+}
+
 fn base(text: &str) -> Result<(String, Reference)> {
     let (layer, image) = text.split_once('=').context("expected LAYER=IMAGE")?;
     Ok((layer.to_owned(), image.parse()?))
@@ -157,7 +189,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     if let Some(status) = enter_namespace()? {
         return Ok(Answer::Elsewhere(status));
     }
-    let plan = global.plan(&args.stream, global.arch(None)?)?;
+    let plan = plan(global, args)?;
     let store = global.store()?;
     let fetcher = Fetcher::new(&store, args.inputs.options());
     let progress = global.progress();
@@ -165,6 +197,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let request = build::Request {
         locked: args.locked,
         keep_failed: args.keep_failed,
+        rechunk: args.rechunk,
         ..args.inputs.request(global, &plan, &args.layers, &bases)?
     };
     let built = build::build(&store, &fetcher, &request, progress.as_ref())?;
@@ -181,6 +214,16 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         }
     }
     Ok(Answer::Done)
+}
+
+/// The plan of the stream with what the arguments say otherwise.
+fn plan(global: &Global, args: &Args) -> Result<Plan> {
+    let mut plan = global.plan(&args.stream, global.arch(None)?)?;
+    if args.max_layers.is_some() {
+        plan.layers.iter_mut().for_each(|layer| layer.image.max_layers = args.max_layers);
+    }
+    plan.stream.compression = args.compression.unwrap_or(plan.stream.compression);
+    Ok(plan)
 }
 
 fn copy_out(store: &Store, args: &Args, built: &[Built], Output { dir, name }: &Output) -> Result<()> {

@@ -3,28 +3,27 @@
 //! In layer order:
 //!
 //! 1. what is removed (the module doc of [`crate::image`] says why it is first and alone);
-//! 2. a chunk per large source package;
-//! 3. a fixed number of bins for the small ones, by hash of their name;
+//! 2. the files of packages, by source package, as the chunk plan has them ([`crate::image::packing`]);
+//! 3. what is made of files of many packages, and changes with any of them: the initramfs, what depmod makes, the
+//!    SELinux policy, and other files that scripts made in the place of a package's;
 //! 4. what no package owns: configuration and what scripts made;
 //! 5. the rpmdb;
 //! 6. the metadata file, alone and last, where existing readers look for it.
 //!
-//! Which chunk a package is in must not depend on the others more than necessary. A bin depends on the name
-//! alone. "Large" is a rank by size, but sizes are compared by their power of two, so that a package that
-//! grows a little from build to build keeps its rank. A file with several names is in the chunk of the first.
-//! Every chunk has the directories on the way to its entries, with the same metadata, so it means the same
-//! whichever chunks are unpacked before it.
+//! A file with several names is in the chunk of the first. Every chunk has the directories on the way to its
+//! entries, with the same metadata, so it means the same whichever chunks are unpacked before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::delta::{Delta, Entry, Kind};
-use crate::digest::Digest;
+use super::packing::{self, Packing, Sources};
 
 /// A part of a delta that becomes one blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// What is in it, for people: a source package, `bin 3`, `files`, `rpmdb`, `metadata`, `removed`.
+    /// What is in it, for people: a source package, `seldom 3` (how often its packages change), or what
+    /// [`crate::image::chunk`] lists.
     pub name: String,
     /// The source packages in it, sorted.
     pub sources: Vec<String>,
@@ -39,65 +38,173 @@ impl Chunk {
     }
 }
 
-/// How a delta is split. Paths are relative to the image's root.
+/// Whose the paths of a delta are. They are relative to the image's root.
 pub struct Rules<'a> {
-    /// The source package a path belongs to, without version; or another name for content that changes on its
-    /// own, such as an initramfs.
+    /// The source package, without version, that ships a path.
     pub owner_of: &'a dyn Fn(&Path) -> Option<&'a str>,
+    /// Whether a package lists a path that it does not ship (`%ghost`): scripts make it.
+    pub is_ghost: &'a dyn Fn(&Path) -> bool,
     /// Directory of the rpmdb.
     pub rpmdb: &'a Path,
     /// The metadata file.
     pub metadata: &'a Path,
-    /// Most chunks there may be; [`budget`] has the defaults. Taken as 6 if less.
-    pub budget: usize,
 }
 
-/// Most chunks a layer has by default. Container storage takes 127 layers at least; the three layers together
-/// leave room for a derived image's own.
-pub fn budget(layer: &str) -> usize {
+/// Most chunks a layer has by default. The three layers together leave room for a derived image's own.
+pub fn default_most(layer: &str) -> usize {
     match layer {
-        "bootc" => 40,
+        "bootc" => 48,
         "coreos" => 20,
         _ => 24,
     }
 }
 
-/// Source packages below this size never get a chunk of their own, in bytes.
-const LARGE: u64 = 1 << 20;
+/// Chunks that are no packages': what is removed, and each [`Other`].
+const OTHERS: usize = 8;
 
-/// Chunks that are no packages': removed, files, rpmdb, metadata.
-const OTHERS: usize = 4;
+/// Least number of chunks that a layer can be told to have.
+pub const LEAST: usize = OTHERS + packing::LEAST;
 
-/// A chunk's identity; the order is that of the layers.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Key<'a> {
-    Removed,
-    Source(&'a str),
-    Bin(usize),
+/// Most chunks that a layer can be told to have: an image has 127 layers at most where every layer is a mount.
+pub const MOST: usize = 120;
+
+/// How many chunks of packages there may be, if there are to be no more than `most`, [`LEAST`] at least.
+pub fn most_of_packages(most: usize) -> usize {
+    most.max(LEAST) - OTHERS
+}
+
+/// Whose a path is.
+enum Home<'a> {
+    /// A package's, by the name of its source.
+    Package(&'a str),
+    Other(Other),
+}
+
+/// What is no package's, in the order of the layers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Other {
+    Generated,
+    Initramfs,
+    ModuleIndex,
+    SelinuxPolicy,
     Files,
     Rpmdb,
     Metadata,
 }
 
-/// Splits `delta` into chunks, in layer order. None is empty.
-pub fn split(delta: &Delta, rules: &Rules) -> Vec<Chunk> {
-    let owned = Owned::new(delta, rules);
+impl Other {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Generated => "generated",
+            Self::Initramfs => "initramfs",
+            Self::ModuleIndex => "module index",
+            Self::SelinuxPolicy => "selinux policy",
+            Self::Files => "files",
+            Self::Rpmdb => "rpmdb",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// A chunk's identity; the order is that of the layers.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Removed,
+    /// Number of a chunk of the plan.
+    Packages(usize),
+    Other(Other),
+}
+
+impl Key {
+    fn name(&self, packing: &Packing) -> String {
+        match self {
+            Self::Removed => "removed".to_owned(),
+            Self::Packages(number) => packing.name(*number),
+            Self::Other(other) => other.name().to_owned(),
+        }
+    }
+}
+
+/// What depmod makes beside the modules (kmod: `tools/depmod.c`). Packages list some of them and ship none.
+const MODULE_INDEX: [&str; 11] = [
+    "modules.alias",
+    "modules.alias.bin",
+    "modules.builtin.alias.bin",
+    "modules.builtin.bin",
+    "modules.dep",
+    "modules.dep.bin",
+    "modules.devname",
+    "modules.softdep",
+    "modules.symbols",
+    "modules.symbols.bin",
+    "modules.weakdep",
+];
+
+/// A package ships them, and every package with an account changes them.
+const ACCOUNTS: [&str; 6] = ["group", "gshadow", "passwd", "shadow", "subgid", "subuid"];
+
+impl<'a> Rules<'a> {
+    fn home(&self, path: &Path) -> Home<'a> {
+        match (self.other(path), (self.owner_of)(path)) {
+            (None, Some(source)) => Home::Package(source),
+            (other, _) => Home::Other(other.unwrap_or(Other::Files)),
+        }
+    }
+
+    /// What a path is, if it is no package's although one may list it.
+    fn other(&self, path: &Path) -> Option<Other> {
+        if path == self.metadata {
+            return Some(Other::Metadata);
+        }
+        if path.starts_with(self.rpmdb) {
+            return Some(Other::Rpmdb);
+        }
+        match path.to_str()?.split('/').collect::<Vec<_>>()[..] {
+            ["usr", "lib", "modules", _, "initramfs.img"] => Some(Other::Initramfs),
+            ["usr", "lib", "modules", _, file] if MODULE_INDEX.contains(&file) => Some(Other::ModuleIndex),
+            // what semodule makes of the modules that packages ship
+            ["etc", "selinux", _, "active" | "policy", ..]
+            | ["etc", "selinux", _, "contexts", "files", ..]
+            | ["var", "lib", "selinux", ..] => Some(Other::SelinuxPolicy),
+            ["etc", file] if ACCOUNTS.contains(&file) => Some(Other::Generated),
+            _ => (self.is_ghost)(path).then_some(Other::Generated),
+        }
+    }
+}
+
+/// Adds up what each source package has in `delta`, in bytes.
+pub fn sizes(delta: &Delta, rules: &Rules) -> BTreeMap<String, u64> {
+    let mut sizes = BTreeMap::new();
+    for entry in delta.changed.values() {
+        if let Home::Package(source) = rules.home(deciding_path(entry)) {
+            *sizes.entry(source.to_owned()).or_default() += size(entry);
+        }
+    }
+    sizes
+}
+
+/// Splits `delta` into chunks, in layer order. None is empty. `sources` has all that [`sizes`] names.
+pub fn split(delta: &Delta, rules: &Rules, packing: &Packing, sources: &Sources) -> Vec<Chunk> {
+    let planned: BTreeMap<&str, usize> =
+        sources.iter().map(|(name, source)| (name.as_str(), packing.chunk_of(name, source))).collect();
     let mut chunks: BTreeMap<Key, Contents> = BTreeMap::new();
     for path in &delta.removed {
-        let contents = chunks.entry(Key::Removed).or_default();
-        contents.add(delta, whiteout(path));
+        chunks.entry(Key::Removed).or_default().add(delta, whiteout(path));
     }
     for entry in delta.changed.values() {
-        let (key, source) = owned.key(home(entry), rules);
+        let (key, source) = match rules.home(deciding_path(entry)) {
+            Home::Package(source) => (Key::Packages(planned[source]), Some(source)),
+            Home::Other(other) => (Key::Other(other), None),
+        };
         let contents = chunks.entry(key).or_default();
         contents.sources.extend(source);
         contents.add(delta, entry.clone());
     }
-    chunks.into_iter().map(|(key, contents)| contents.finish(&key)).collect()
+    chunks.into_iter().map(|(key, contents)| contents.finish(key.name(packing))).collect()
 }
 
-/// The path that decides an entry's chunk.
-fn home(entry: &Entry) -> &Path {
+/// The path that decides an entry's chunk: of a file with several names the first.
+fn deciding_path(entry: &Entry) -> &Path {
     match &entry.kind {
         Kind::HardLink { to } => to,
         _ => &entry.path,
@@ -123,50 +230,6 @@ fn whiteout(path: &Path) -> Entry {
     }
 }
 
-/// Which source packages have a chunk of their own, and how many bins the others share.
-struct Owned<'a> {
-    large: BTreeSet<&'a str>,
-    bins: usize,
-}
-
-impl<'a> Owned<'a> {
-    fn new(delta: &Delta, rules: &Rules<'a>) -> Self {
-        let rest = rules.budget.max(OTHERS + 2) - OTHERS;
-        let bins = rest.div_ceil(3);
-        let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
-        for entry in delta.changed.values() {
-            if let Some(source) = (rules.owner_of)(home(entry)) {
-                *sizes.entry(source).or_default() += size(entry);
-            }
-        }
-        let mut ranked: Vec<_> = sizes.into_iter().filter(|(_, size)| *size >= LARGE).collect();
-        ranked.sort_by_key(|(source, size)| (std::cmp::Reverse(size.ilog2()), *source));
-        Self { large: ranked.into_iter().take(rest - bins).map(|(source, _)| source).collect(), bins }
-    }
-
-    fn key(&self, path: &Path, rules: &Rules<'a>) -> (Key<'a>, Option<&'a str>) {
-        if path == rules.metadata {
-            return (Key::Metadata, None);
-        }
-        if path.starts_with(rules.rpmdb) {
-            return (Key::Rpmdb, None);
-        }
-        match (rules.owner_of)(path) {
-            None => (Key::Files, None),
-            Some(source) if self.large.contains(source) => (Key::Source(source), Some(source)),
-            Some(source) => (Key::Bin(bin(source, self.bins)), Some(source)),
-        }
-    }
-}
-
-/// The bin of a source package among `bins`.
-fn bin(source: &str, bins: usize) -> usize {
-    let hex = Digest::of(source).hex();
-    // 15 hex digits fit an u64 and are digits
-    let number = u64::from_str_radix(&hex[..15], 16).unwrap_or_default();
-    (number % bins as u64) as usize
-}
-
 /// A chunk being filled.
 #[derive(Default)]
 struct Contents<'a> {
@@ -187,15 +250,7 @@ impl Contents<'_> {
         self.entries.insert(entry.path.clone(), entry);
     }
 
-    fn finish(self, key: &Key) -> Chunk {
-        let name = match key {
-            Key::Removed => "removed".to_owned(),
-            Key::Source(source) => (*source).to_owned(),
-            Key::Bin(n) => format!("bin {n}"),
-            Key::Files => "files".to_owned(),
-            Key::Rpmdb => "rpmdb".to_owned(),
-            Key::Metadata => "metadata".to_owned(),
-        };
+    fn finish(self, name: String) -> Chunk {
         let sources = self.sources.into_iter().map(str::to_owned).collect();
         Chunk { name, sources, entries: self.entries.into_values().collect() }
     }
@@ -204,6 +259,7 @@ impl Contents<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::packing::Source;
 
     fn entry(path: &str, kind: Kind) -> (PathBuf, Entry) {
         let entry =
@@ -211,113 +267,86 @@ mod tests {
         (path.into(), entry)
     }
 
-    /// A tree with one file per package, `usr/lib/NAME`, of the sizes given in KiB.
-    fn delta(packages: &[(&str, u64)]) -> Delta {
-        let mut delta = Delta::default();
-        delta.changed.extend([entry("usr", Kind::Directory), entry("usr/lib", Kind::Directory)]);
-        for (name, size) in packages {
-            delta.changed.extend([entry(&format!("usr/lib/{name}"), Kind::File { size: size << 10 })]);
-        }
-        delta
+    fn file(path: &str) -> (PathBuf, Entry) {
+        entry(path, Kind::File { size: 1000 })
     }
 
-    fn split(delta: &Delta, budget: usize) -> BTreeMap<String, Vec<String>> {
-        fn owner(path: &Path) -> Option<&str> {
-            path.strip_prefix("usr/lib").ok()?.to_str().filter(|n| !n.is_empty())
-        }
-        // the owners borrow from paths of the delta, the rules want them to outlive these
-        let owners: BTreeMap<PathBuf, String> =
-            delta.changed.keys().filter_map(|p| Some((p.clone(), owner(p)?.to_owned()))).collect();
-        let owner_of = |path: &Path| owners.get(path).map(String::as_str);
+    /// `glibc`, `bash` and `kernel` have the paths with their names in them.
+    fn owner_of(path: &Path) -> Option<&'static str> {
+        let path = path.to_str()?;
+        ["glibc", "bash", "kernel"].into_iter().find(|name| path.contains(name))
+    }
+
+    /// The chunks in order, a line each: the name, and the paths in it.
+    fn split(delta: &Delta) -> Vec<String> {
         let rules = Rules {
             owner_of: &owner_of,
+            is_ghost: &|path| path.extension().is_some_and(|extension| extension == "ghost"),
             rpmdb: Path::new("usr/rpm"),
             metadata: Path::new("usr/meta.json"),
-            budget,
         };
-        let paths = |chunk: &Chunk| chunk.entries.iter().map(|e| e.path.display().to_string()).collect();
-        super::split(delta, &rules).iter().map(|chunk| (chunk.name.clone(), paths(chunk))).collect()
-    }
-
-    const PACKAGES: [(&str, u64); 8] = [
-        ("kernel", 300_000),
-        ("glibc", 20_000),
-        ("bash", 7_000),
-        ("acl", 90),
-        ("attr", 80),
-        ("zlib", 200),
-        ("sed", 300),
-        ("popt", 100),
-    ];
-
-    #[test]
-    fn a_new_package_moves_no_other() {
-        let before = split(&delta(&PACKAGES), 12);
-        let mut packages = PACKAGES.to_vec();
-        packages.push(("newcomer", 150));
-        let after = split(&delta(&packages), 12);
-        let changed: Vec<_> = after.iter().filter(|(name, paths)| before.get(*name) != Some(paths)).collect();
-        assert_eq!(changed.len(), 1);
-        assert!(changed[0].1.contains(&"usr/lib/newcomer".to_owned()));
-    }
-
-    #[test]
-    fn growing_a_little_moves_nothing() {
-        // six packages compete for the five single chunks of a budget of 12
-        let packages = |grown: u64| {
-            let mut packages: Vec<_> = ["a", "b", "c", "d", "e"].map(|n| (n, 5000)).into();
-            packages.push(("f", 5000 + grown));
-            delta(&packages)
+        let sources: Sources = sizes(delta, &rules)
+            .into_iter()
+            .map(|(name, size)| (name, Source { size, ..Source::default() }))
+            .collect();
+        let line = |chunk: &Chunk| {
+            let paths: Vec<String> = chunk.entries.iter().map(|e| e.path.display().to_string()).collect();
+            format!("{}: {}", chunk.name, paths.join(" "))
         };
-        assert_eq!(split(&packages(0), 12), split(&packages(1000), 12));
-        assert!(split(&packages(0), 12).contains_key("e"));
-        assert!(!split(&packages(0), 12).contains_key("f"));
-    }
-
-    #[test]
-    fn the_budget_holds() {
-        let many: Vec<(String, u64)> = (0..200).map(|n| (format!("package-{n}"), 100 + n * 40)).collect();
-        let many: Vec<(&str, u64)> = many.iter().map(|(name, size)| (name.as_str(), *size)).collect();
-        let mut delta = delta(&many);
-        delta.removed.insert("usr/lib/gone".into());
-        delta.changed.extend([entry("usr/rpm/db", Kind::File { size: 1 })]);
-        delta.changed.extend([entry("usr/meta.json", Kind::File { size: 1 })]);
-        for budget in [6, 7, 20, 40] {
-            assert_eq!(split(&delta, budget).len(), budget);
-        }
-        assert_eq!(split(&delta, 0).len(), 6);
+        super::split(delta, &rules, &Packing::new(&sources, 10), &sources).iter().map(line).collect()
     }
 
     #[test]
     fn links_stay_with_their_file_and_parents_come_along() {
-        let mut delta = delta(&[("glibc", 2000), ("bash", 3000)]);
-        delta.changed.remove(Path::new("usr/lib"));
-        delta.parents.extend([entry("usr/lib", Kind::Directory)]);
+        let mut delta = Delta::default();
+        delta.parents.extend([entry("usr", Kind::Directory), entry("usr/lib", Kind::Directory)]);
+        delta.changed.extend([file("usr/lib/bash"), file("usr/lib/glibc")]);
         delta.changed.extend([entry("usr/lib/sh", Kind::HardLink { to: "usr/lib/bash".into() })]);
         delta.removed.insert("usr/lib/old".into());
-        let chunks = split(&delta, 20);
-        assert_eq!(chunks["bash"], ["usr", "usr/lib", "usr/lib/bash", "usr/lib/sh"]);
-        assert_eq!(chunks["glibc"], ["usr", "usr/lib", "usr/lib/glibc"]);
-        assert_eq!(chunks["removed"], ["usr", "usr/lib", "usr/lib/old"]);
+        assert_eq!(
+            split(&delta),
+            [
+                "removed: usr usr/lib usr/lib/old",
+                "bash: usr usr/lib usr/lib/bash usr/lib/sh",
+                "glibc: usr usr/lib usr/lib/glibc",
+            ]
+        );
     }
 
     #[test]
-    fn removals_are_first_and_metadata_last() {
-        let mut delta = delta(&PACKAGES);
+    fn what_changes_with_any_package_is_in_no_packages_chunk() {
+        let mut delta = Delta::default();
         delta.removed.insert("a".into());
-        delta.changed.extend([
-            entry("usr/meta.json", Kind::File { size: 1 }),
-            entry("usr/rpm/db", Kind::File { size: 1 }),
-            entry("zz", Kind::File { size: 1 }),
-        ]);
-        let owner_of = |_: &Path| None;
-        let rules = Rules {
-            owner_of: &owner_of,
-            rpmdb: Path::new("usr/rpm"),
-            metadata: Path::new("usr/meta.json"),
-            budget: 9,
-        };
-        let names: Vec<_> = super::split(&delta, &rules).into_iter().map(|c| c.name).collect();
-        assert_eq!(names, ["removed", "files", "rpmdb", "metadata"]);
+        let paths = [
+            "etc/glibc.ghost",
+            "etc/passwd",
+            "etc/passwd-of-glibc",
+            "etc/selinux/bash/contexts/users/x",
+            "etc/selinux/bash/policy/policy.33",
+            "usr/kernel/etc/passwd",
+            "usr/lib/modules/6.1-kernel/initramfs.img",
+            "usr/lib/modules/6.1-kernel/modules.dep",
+            "usr/lib/modules/6.1-kernel/modules.order",
+            "usr/meta.json",
+            "usr/rpm/glibc",
+            "zz",
+        ];
+        delta.changed.extend(paths.map(file));
+        assert_eq!(
+            split(&delta),
+            [
+                "removed: a",
+                "bash: etc/selinux/bash/contexts/users/x",
+                "glibc: etc/passwd-of-glibc",
+                "kernel: usr/kernel/etc/passwd usr/lib/modules/6.1-kernel/modules.order",
+                "generated: etc/glibc.ghost etc/passwd",
+                "initramfs: usr/lib/modules/6.1-kernel/initramfs.img",
+                "module index: usr/lib/modules/6.1-kernel/modules.dep",
+                "selinux policy: etc/selinux/bash/policy/policy.33",
+                "files: zz",
+                "rpmdb: usr/rpm/glibc",
+                "metadata: usr/meta.json",
+            ]
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a layer's own tree ─ delta ─▶ Delta        what it adds, changes and removes over the layers below
-//!                                 │ chunk    by source package, stable across builds
+//!                                 │ chunk    by source package, as the chunk plan has it (packing)
 //!                                 ▼
 //!                               Chunk...     entries, sorted, parents included
 //!                                 │ pack     tar (diff id) ─▶ gzip or zstd ─▶ blob, in parallel
@@ -31,6 +31,7 @@ pub mod extract;
 pub mod oci;
 pub mod opened;
 pub mod pack;
+pub mod packing;
 pub mod reference;
 mod registry;
 pub mod tar;

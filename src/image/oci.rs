@@ -44,6 +44,11 @@ pub const MANIFESTS: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
+/// Annotation of a layer: the chunk's name.
+pub const CHUNK: &str = "io.strata.chunk";
+/// Annotation of a layer: what is in it, separated by commas. rpm-ostree and bootc write and read it (ostree-ext:
+/// `src/container/mod.rs`).
+const COMPONENTS: &str = "ostree.components";
 /// Digest of the image a derived one stands on.
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
@@ -201,7 +206,7 @@ impl Layout {
             .config(config_blob)
             .layers(below)
             .build()?;
-        manifest.layers_mut().extend(layers.iter().map(|l| l.descriptor.clone()));
+        manifest.layers_mut().extend(layers.iter().map(annotated));
         let base = parent.map(|p| (BASE_DIGEST.to_owned(), p.digest.to_string()));
         let annotations: HashMap<_, _> = base.into_iter().chain(settings.annotations.clone()).collect();
         manifest.set_annotations((!annotations.is_empty()).then_some(annotations));
@@ -439,6 +444,18 @@ fn remove_files(dir: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
 pub fn descriptor(media_type: MediaType, size: u64, digest: &Digest) -> Descriptor {
     let hex = Sha256Digest::from_str(&digest.hex()).unwrap_or_else(|_| unreachable!("64 hex digits"));
     Descriptor::new(media_type, size, hex)
+}
+
+/// A chunk's descriptor that says what is in it.
+fn annotated(layer: &Layer) -> Descriptor {
+    let components = match layer.sources.is_empty() {
+        true => layer.name.clone(),
+        false => layer.sources.join(","),
+    };
+    let mut descriptor = layer.descriptor.clone();
+    let annotations = [(CHUNK, layer.name.clone()), (COMPONENTS, components)];
+    descriptor.set_annotations(Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()));
+    descriptor
 }
 
 /// A layer's descriptor as an OCI manifest has it: Docker's media types are of the same bytes.

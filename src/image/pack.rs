@@ -1,8 +1,8 @@
 //! Chunks to blobs: tar, compress, digest, in parallel.
 //!
 //! A layer's identity is its diff id, the digest of the tar. A tar is digested before it is compressed, and
-//! compressed only if the layout has no blob of that diff id: digesting takes a few percent of the time of
-//! compressing. Blobs already there stay, even if another version of the compressor would make other bytes,
+//! compressed only if the layout has no blob of that diff id: digesting takes about a tenth of the time of
+//! compressing. It is spared where no blob can be there. Blobs already there stay, even if another version of the compressor would make other bytes,
 //! so images that contain the same files keep sharing blobs.
 //!
 //! A gzip blob is one member, because importers stop at the end of the first.
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use flate2::GzBuilder;
 use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::chunk::Chunk;
 use super::oci::{Layout, descriptor};
@@ -24,7 +25,8 @@ use crate::progress::{Progress, Unit};
 use crate::store;
 
 /// How blobs are compressed, at one fixed level each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Read by everything.
     #[default]
@@ -68,13 +70,15 @@ pub struct Layer {
     pub diff_id: Digest,
 }
 
-/// Brings the chunks of a delta of the tree `root` into `layout`; layers are in the order of the chunks.
+/// Brings the chunks of a delta of the tree `root` into `layout`; layers are in the order of the chunks. If the
+/// chunks are `new`, as when the layer is packed for the first time, no blob is expected to be there.
 #[tracing::instrument(level = "info", skip_all)]
 pub fn pack(
     layout: &Layout,
     root: &Path,
     chunks: &[Chunk],
     compression: Compression,
+    new: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Layer>> {
     progress.start("packing layers", chunks.iter().map(Chunk::size).sum(), Unit::Bytes);
@@ -85,7 +89,7 @@ pub fn pack(
         .into_iter()
         .par_bridge()
         .map(|(position, chunk)| {
-            let layer = pack_chunk(layout, root, chunk, compression)
+            let layer = pack_chunk(layout, root, chunk, compression, new)
                 .with_context(|| format!("packing the chunk {}", chunk.name))?;
             progress.advance(chunk.size());
             Ok((position, layer))
@@ -96,49 +100,64 @@ pub fn pack(
     Ok(layers.into_iter().map(|(_, layer)| layer).collect())
 }
 
-fn pack_chunk(layout: &Layout, root: &Path, chunk: &Chunk, compression: Compression) -> Result<Layer> {
-    let mut hasher = BufWriter::with_capacity(BUFFER, Hasher::new(io::sink()));
-    tar::write(root, &chunk.entries, &mut hasher)?;
-    let (_, diff_id, _) = unbuffered(hasher)?.finish();
-    let descriptor = match layout.known_blob(&diff_id, compression.name())? {
-        Some(known) => known,
-        None => compress(layout, root, chunk, compression, &diff_id)?,
+fn pack_chunk(
+    layout: &Layout,
+    root: &Path,
+    chunk: &Chunk,
+    compression: Compression,
+    new: bool,
+) -> Result<Layer> {
+    let layer = |diff_id, descriptor| {
+        tracing::debug!(chunk = chunk.name, %diff_id, size = Descriptor::size(&descriptor), "packed");
+        Layer { name: chunk.name.clone(), sources: chunk.sources.clone(), descriptor, diff_id }
     };
-    tracing::debug!(chunk = chunk.name, %diff_id, size = descriptor.size(), "packed");
-    Ok(Layer { name: chunk.name.clone(), sources: chunk.sources.clone(), descriptor, diff_id })
+    let expected = match new {
+        true => None,
+        false => Some(write_digested(root, chunk, io::sink())?.1),
+    };
+    if let Some(diff_id) = expected
+        && let Some(known) = layout.known_blob(&diff_id, compression.name())?
+    {
+        return Ok(layer(diff_id, known));
+    }
+    let (diff_id, descriptor) = compress(layout, root, chunk, compression)?;
+    ensure!(expected.is_none_or(|e| e == diff_id), "its files changed while they were being packed");
+    Ok(layer(diff_id, descriptor))
 }
 
 const BUFFER: usize = 64 << 10;
 
+/// Makes the blob of a chunk, unless the layout turns out to have one with its diff id.
 fn compress(
     layout: &Layout,
     root: &Path,
     chunk: &Chunk,
     compression: Compression,
-    diff_id: &Digest,
-) -> Result<Descriptor> {
+) -> Result<(Digest, Descriptor)> {
     let (file, path) = layout.temp_file()?.into_parts();
     let out = Hasher::new(BufWriter::with_capacity(BUFFER, file));
-    let (out, written) = match compression {
+    let (out, diff_id) = match compression {
         Compression::Gzip => {
             // no name and no time in the header; 255 is "unknown system" (RFC 1952)
             let level = flate2::Compression::new(GZIP_LEVEL);
             let encoder = GzBuilder::new().mtime(0).operating_system(255).write(out, level);
-            let (encoder, written) = write_digested(root, chunk, encoder)?;
-            (encoder.finish()?, written)
+            let (encoder, diff_id) = write_digested(root, chunk, encoder)?;
+            (encoder.finish()?, diff_id)
         }
         Compression::Zstd => {
-            let (encoder, written) = write_digested(root, chunk, zstd::Encoder::new(out, ZSTD_LEVEL)?)?;
-            (encoder.finish()?, written)
+            let (encoder, diff_id) = write_digested(root, chunk, zstd::Encoder::new(out, ZSTD_LEVEL)?)?;
+            (encoder.finish()?, diff_id)
         }
     };
-    ensure!(written == *diff_id, "its files changed while they were being packed");
+    if let Some(known) = layout.known_blob(&diff_id, compression.name())? {
+        return Ok((diff_id, known));
+    }
     let (file, digest, size) = out.finish();
     let file: File = unbuffered(file)?;
     store::persist(tempfile::NamedTempFile::from_parts(file, path), &layout.blob(&digest))?;
     let descriptor = descriptor(compression.media_type(), size, &digest);
-    layout.remember_blob(diff_id, compression.name(), &descriptor)?;
-    Ok(descriptor)
+    layout.remember_blob(&diff_id, compression.name(), &descriptor)?;
+    Ok((diff_id, descriptor))
 }
 
 /// Writes the chunk's tar to `out`; gives that back with the tar's digest.

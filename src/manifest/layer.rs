@@ -281,10 +281,12 @@ impl Draft {
     }
 
     fn add_image(&mut self, table: &Table) {
-        let Some(table) = table.table("image", &["name", "labels", "annotations", "env", "cmd"]) else {
-            return;
-        };
+        let keys = &["name", "max-layers", "labels", "annotations", "env", "cmd"];
+        let Some(table) = table.table("image", keys) else { return };
         let image = &mut self.layer.image;
+        if let Some(item) = table.get("max-layers") {
+            image.max_layers = max_layers(&item);
+        }
         if let Some(name) = table.text("name").and_then(|text| text.checked(rules::image_name)) {
             image.name = Some(name.value);
         }
@@ -303,6 +305,17 @@ impl Draft {
         if let Some(item) = table.get("cmd") {
             let cmd = item.some_texts().into_iter().map(|text| text.value).collect();
             image.cmd = Some(Sourced { value: cmd, origin: item.origin() });
+        }
+    }
+}
+
+fn max_layers(item: &Item) -> Option<usize> {
+    let most: usize = item.integer()?;
+    match rules::max_layers(most) {
+        Ok(()) => Some(most),
+        Err(objection) => {
+            item.report(objection);
+            None
         }
     }
 }

@@ -4,6 +4,7 @@ use globset::GlobBuilder;
 
 use super::diagnostic::Objection;
 use crate::digest::Digest;
+use crate::image::chunk;
 use crate::image::reference::Reference;
 use crate::package::Evr;
 
@@ -46,6 +47,18 @@ pub fn image_name(text: &str) -> Verdict {
         ));
     }
     Ok(())
+}
+
+/// How many blobs a layer may have: [`chunk::LEAST`] at least, [`chunk::MOST`] at most.
+pub fn max_layers(most: usize) -> Verdict {
+    match most {
+        chunk::LEAST..=chunk::MOST => Ok(()),
+        _ => Err(Objection::new(format!("a layer cannot have {most} blobs")).hint(format!(
+            "write a number from {} to {}",
+            chunk::LEAST,
+            chunk::MOST
+        ))),
+    }
 }
 
 /// An absolute path in the rootfs, as the kernel would print it.

@@ -8,6 +8,7 @@ use super::reader::{Item, Reader, Table, Text, clean, open};
 use super::repo_file;
 use super::rules;
 use super::variables::{Variables, check_name, references};
+use crate::image::pack::Compression;
 use crate::package::Arch;
 use crate::plan::{ImageFormat, OptUsrlocal, Os, Repo, SameEvr, Secret, Stream, VersionScheme};
 
@@ -104,6 +105,8 @@ pub fn head<'a>(
     let image_format = image_choice(root, "format", formats);
     let policies = [("root", OptUsrlocal::Root), ("var", OptUsrlocal::Var)];
     let opt_usrlocal = image_choice(root, "opt-usrlocal", policies);
+    let compressions = [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+    let compression = image_choice(root, "compression", compressions);
     let same_evr = root.get("same-evr").and_then(|item| same_evr(&item));
     let match_evr = match_evr(root);
     let rpmdb = root.text("rpmdb").and_then(|text| text.checked(rules::rootfs_path)).map(|text| text.value);
@@ -123,6 +126,7 @@ pub fn head<'a>(
         version: version?,
         image_format,
         opt_usrlocal,
+        compression,
         same_evr,
         match_evr,
     };
@@ -189,7 +193,8 @@ fn image_choice<T: Copy, const N: usize>(
     key: &'static str,
     choices: [(&'static str, T); N],
 ) -> T {
-    let text = root.table("image", &["format", "opt-usrlocal"]).and_then(|table| table.text(key));
+    let text =
+        root.table("image", &["format", "opt-usrlocal", "compression"]).and_then(|table| table.text(key));
     let chosen = text.and_then(|text| {
         text.check(|text| {
             let choice = choices.iter().find(|(name, _)| *name == text);

@@ -454,9 +454,14 @@ impl Header {
         &self.prefixes
     }
 
+    /// When the changelog's entries were made, UTC seconds, newest first as packagers keep them.
+    pub fn changelog_times(&self) -> Result<Vec<u64>> {
+        self.main.numbers(Tag::RPMTAG_CHANGELOGTIME)
+    }
+
     /// The changelog, newest entry first as packagers keep it.
     pub fn changelog(&self) -> Result<Vec<ChangelogEntry>> {
-        let times = self.main.numbers(Tag::RPMTAG_CHANGELOGTIME)?;
+        let times = self.changelog_times()?;
         let authors = self.main.strings(Tag::RPMTAG_CHANGELOGNAME)?;
         let texts = self.main.strings(Tag::RPMTAG_CHANGELOGTEXT)?;
         same_length(times.len(), [authors.len(), texts.len()], "changelog entries")?;

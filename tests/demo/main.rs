@@ -4,6 +4,8 @@
 //! Needs root, because it compares a build by root with one by an ordinary user, and strata's trees with
 //! those that rpm and dnf make as root.
 
+#[path = "../blobs/mod.rs"]
+mod blobs;
 #[path = "../../examples/demo-repos/repos/mod.rs"]
 mod demo_repos;
 #[path = "../parity/mod.rs"]
@@ -15,6 +17,7 @@ mod server;
 
 mod afterwards;
 mod builds;
+mod chunks;
 mod consumers;
 mod json;
 mod ledger;

@@ -55,10 +55,8 @@ fn show_lists_the_packages_rpm_finds() {
     let mut found: Vec<&str> = found.lines().collect();
     found.sort_unstable();
     assert_eq!(listed, found);
-    let with_initramfs =
-        shown["layers"].as_array().unwrap().iter().filter(|layer| {
-            layer["sources"].as_str().unwrap().split(' ').any(|source| source == "initramfs")
-        });
+    let layers = shown["layers"].as_array().unwrap().iter();
+    let with_initramfs = layers.filter(|layer| layer["origin"] == "strata: bootc: initramfs");
     assert_eq!(with_initramfs.count(), 1, "{:?}", shown["layers"]);
 }
 

@@ -127,7 +127,7 @@ impl World {
 
 const BUILD: &[&str] = &["--format", "json", "build", "demo"];
 
-fn images(json: &str) -> Vec<Image> {
+pub fn images(json: &str) -> Vec<Image> {
     let built: Value = serde_json::from_str(json).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let image = |built: &Value| Image {
