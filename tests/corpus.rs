@@ -2,6 +2,8 @@
 //!
 //! Not part of `just test`, for its size: `just test-corpus CORPUS SIZE` runs it.
 
+#[path = "blobs/mod.rs"]
+mod blobs;
 #[path = "parity/mod.rs"]
 mod parity;
 
@@ -11,13 +13,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use blobs::Blob;
 use parity::{Dnf, Trees};
 use strata::install::macros::Macros;
 use strata::install::script::Runner;
 use strata::install::{self, Transaction};
-use strata::lock;
+use strata::lock::{self, LockedPackage};
 use strata::package::header::Header;
-use strata::package::{Arch, Nevra};
+use strata::package::{Arch, Nevra, source_name};
 use strata::progress::Silent;
 use strata::sandbox::Sandbox;
 
@@ -102,14 +105,36 @@ impl Rig {
         strata
     }
 
+    /// Locks the newest packages of a snapshot and builds all layers.
+    fn build(&self, snapshot: &Path, key: &Path) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut stream = Command::new(source.join("benches/snapshot-stream.sh"));
+        run(stream.arg(snapshot).arg(key).arg(self.dir.path().join("manifests")));
+        run(self.strata().args(["lock", "corpus", "--update"]));
+        run(self.strata().args(["build", "corpus"]));
+    }
+
+    /// The blobs of each layer's own, in the image built last.
+    fn own_blobs(&self) -> Vec<BTreeMap<String, Blob>> {
+        let images = self.dir.path().join("store/images");
+        let names = LAYERS.map(|layer| format!("oci:{}:corpus/{layer}", images.display()));
+        let below = |layer: usize| layer.checked_sub(1).map(|below| names[below].as_str());
+        (0..LAYERS.len()).map(|layer| blobs::own(&names[layer], below(layer))).collect()
+    }
+
+    /// The packages of each layer, and the names of their source packages.
+    fn sources(&self) -> Vec<BTreeSet<(String, String)>> {
+        let lockfiles = self.dir.path().join("lockfiles");
+        let lock = |layer: &str| lock::read(&lockfiles, "corpus", layer, Arch::host().unwrap());
+        let of =
+            |package: &LockedPackage| (full_name(&package.nevra()), source_name(&package.source).to_owned());
+        LAYERS.iter().map(|layer| lock(layer).unwrap().unwrap().packages.iter().map(of).collect()).collect()
+    }
+
     /// Locks and builds all layers; the rootfs of the topmost image.
     fn image(&self, snapshot: &Path, key: &Path) -> PathBuf {
         let work = self.dir.path();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut stream = Command::new(source.join("benches/snapshot-stream.sh"));
-        run(stream.arg(snapshot).arg(key).arg(work.join("manifests")));
-        run(self.strata().args(["lock", "corpus"]));
-        run(self.strata().args(["build", "corpus"]));
+        self.build(snapshot, key);
         let node = format!("oci:{}:corpus/node", work.join("store/images").display());
         let image = format!("{}:node", work.join("layout").display());
         run(Command::new("skopeo").args(["copy", "--quiet", &node, &format!("oci:{image}")]));
@@ -216,6 +241,35 @@ fn dnf_makes_the_same_trees() {
             rig.assert_same_transactions(full);
             refuse_or_contain_broken(&rig, &corpus);
         }
+    }
+}
+
+/// The blobs of packages that a machine fetches for the second snapshot are those in which a package changed.
+#[test]
+fn an_update_fetches_the_chunks_of_what_changed() {
+    let corpus = Corpus::from_env();
+    let rig = Rig::new();
+    rig.build(&corpus.snapshot("2025-02-03"), &corpus.key);
+    let (before, old) = (rig.own_blobs(), rig.sources());
+    rig.build(&corpus.snapshot("2025-02-10"), &corpus.key);
+    let (after, new) = (rig.own_blobs(), rig.sources());
+    for (number, layer) in LAYERS.into_iter().enumerate() {
+        let (before, after) = (&before[number], &after[number]);
+        let touched: BTreeSet<&String> =
+            old[number].symmetric_difference(&new[number]).map(|(_, source)| source).collect();
+        let has_touched = |blob: &&Blob| blob.components.iter().any(|source| touched.contains(source));
+        let holds =
+            |blobs: &BTreeMap<String, Blob>, name: &str| blobs.get(name).filter(has_touched).is_some();
+        let expected: Vec<&String> =
+            after.keys().filter(|name| holds(before, name) || holds(after, name)).collect();
+        let found = blobs::changed(before, after);
+        let (others, packages): (Vec<&String>, Vec<&String>) =
+            found.iter().partition(|name| blobs::NO_PACKAGES.contains(&name.as_str()));
+        assert_eq!(packages, expected, "{layer}");
+        assert!(!packages.is_empty() && packages.len() < after.len() / 2, "{layer}: {packages:?}");
+        let size = |names: &[String]| names.iter().map(|name| after[name].size).sum::<u64>();
+        let all: Vec<String> = after.keys().cloned().collect();
+        println!("{layer}: {} of {} bytes: {packages:?}, {others:?}", size(&found), size(&all));
     }
 }
 
