@@ -100,6 +100,11 @@ bench-install *ARGS: program
 bench-solve *ARGS: program
     benches/solve.sh {{ARGS}}
 
+# Measure chunking and compression against the program chunkah (docs/benchmarks.md): bench-chunk CORPUS CHUNKAH
+bench-chunk *ARGS: program
+    cargo build --release --example install --example chunk
+    benches/chunk.sh {{ARGS}}
+
 # Build the program
 program:
     cargo build --release
