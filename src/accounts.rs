@@ -62,8 +62,13 @@ impl Accounts {
 
     /// Reads the accounts of a rootfs; it may have none.
     pub fn read(rootfs: &Rootfs) -> Result<Self> {
+        Ok(Self::parse(&text(rootfs, PASSWD)?, &text(rootfs, GROUP)?))
+    }
+
+    /// Parses the texts of `/etc/passwd` and `/etc/group`.
+    pub fn parse(passwd: &str, group: &str) -> Self {
         let mut accounts = Self::default();
-        for line in text(rootfs, PASSWD)?.lines() {
+        for line in passwd.lines() {
             let fields: Vec<&str> = line.split(':').collect();
             if let [name, _, uid, gid, rest @ ..] = fields.as_slice()
                 && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
@@ -74,7 +79,7 @@ impl Accounts {
                 accounts.users.entry((*name).to_owned()).or_insert(user);
             }
         }
-        for line in text(rootfs, GROUP)?.lines() {
+        for line in group.lines() {
             let fields: Vec<&str> = line.split(':').collect();
             if let [name, _, gid, rest @ ..] = fields.as_slice()
                 && let Ok(gid) = gid.parse()
@@ -84,7 +89,7 @@ impl Accounts {
                 accounts.groups.entry((*name).to_owned()).or_insert(Group { gid, members });
             }
         }
-        Ok(accounts)
+        accounts
     }
 
     /// The ids of an owner given by names or numbers. Root needs no entry.

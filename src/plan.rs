@@ -171,8 +171,6 @@ pub struct VersionScheme {
 pub enum ImageFormat {
     /// A plain bootc image.
     Bootc,
-    /// An ostree-native container.
-    Ostree,
 }
 
 /// What `/opt` and `/usr/local` are (rpm-ostree: treefile `opt-usrlocal`).

@@ -1,11 +1,17 @@
 //! sysusers.d(5): the language, and what systemd-sysusers makes of it in a rootfs (systemd:
 //! `src/sysusers/sysusers.c`).
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::accounts::{Accounts, Ids, User};
 use crate::ledger::Ledger;
 use crate::rootfs::Rootfs;
+
+/// Where images declare accounts, relative to the root. What is in `/etc/sysusers.d` is for administrators, and does
+/// not count (bootc: `crates/sysusers`).
+pub const DIRECTORY: &str = "usr/lib/sysusers.d";
 
 /// Shell of a user whose entry names none.
 const NOLOGIN: &str = "/usr/sbin/nologin";
@@ -170,6 +176,42 @@ fn unescape(chars: &mut impl Iterator<Item = char>) -> Option<char> {
             u8::from_str_radix(&digits, 16).ok().filter(u8::is_ascii).map(char::from)
         }
         c => Some(c),
+    }
+}
+
+/// The accounts and memberships that sysusers.d files make.
+#[derive(Debug, Default)]
+pub struct Declared {
+    /// Names of users.
+    pub users: BTreeSet<String>,
+    /// Names of groups.
+    pub groups: BTreeSet<String>,
+    /// Users and the groups they are members of.
+    pub members: BTreeSet<(String, String)>,
+}
+
+impl Declared {
+    /// Adds what a file makes; a line that can't be read makes nothing.
+    pub fn read(&mut self, text: &[u8]) {
+        let lines = String::from_utf8_lossy(text);
+        lines.lines().filter_map(|line| Entry::parse(line).ok()?).for_each(|entry| self.add(entry));
+    }
+
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::User { name, group, .. } => {
+                if group == Primary::Own {
+                    self.groups.insert(name.clone());
+                }
+                self.users.insert(name);
+            }
+            Entry::Group { name, .. } => {
+                self.groups.insert(name);
+            }
+            Entry::Member { user, group } => {
+                self.members.insert((user, group));
+            }
+        }
     }
 }
 

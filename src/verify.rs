@@ -4,19 +4,16 @@
 //! rpmdb.sqlite ─▶ headers ──────────┐
 //! layers or directory ─ tree ─▶ Tree┴─ file ─▶ differences, by package
 //!                                   ├────────▶ unowned files, and who made each
-//!                                   ├─ secret ▶ keys and credentials
+//!                                   ├────────▶ keys and credentials
 //!                                   └────────▶ kernels
 //! ```
 //!
 //! A finding is a *failure* or a *note*. Notes are what is there by intention: changed content of configuration
 //! files, and files that no package owns. What was changed on purpose elsewhere is left out by [`Ignored`].
 
-mod content;
 mod file;
-mod secret;
-mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -26,28 +23,16 @@ use serde::Serialize;
 
 pub use self::file::{Attribute, Difference, Verdict};
 
-use self::content::{GROUP, PASSWD, Reading};
-use self::tree::{Kind, Tree};
-use crate::diff::image::rpmdb_of;
-use crate::image::opened::Opened;
-use crate::install::{has, owner::Owners, payload};
+use crate::error::hinted;
+use crate::install::{has, owner::Owners};
 use crate::origins::Origins;
 use crate::pkglist::META_JSON;
 use crate::plan::Origin;
-use crate::rpmdb::{self, Installed, Rpmdb};
+use crate::rpmdb::{self, Installed};
+use crate::tree::{GROUP, Kind, PASSWD, Subject, Tree, by_place};
 
 /// Where kernels are, relative to the root.
 const MODULES: &str = "usr/lib/modules";
-/// The label of images that boot.
-const BOOTABLE: &str = "containers.bootc";
-
-/// What is verified.
-pub enum Subject {
-    /// An image.
-    Image(Box<Opened>),
-    /// An unpacked one, whose files have the owners they have in the image.
-    Rootfs(PathBuf),
-}
 
 /// Paths that are left out of the report.
 #[derive(Clone, Debug, Default)]
@@ -160,13 +145,16 @@ impl Ignored {
 
 /// Compares all of `subject` with its packages.
 pub fn verify(subject: &Subject, ignored: &Ignored) -> Result<Report> {
-    let packages = packages(subject)?;
-    let algorithms = packages.iter().map(|package| package.header.file_digest_algorithm());
-    let algorithms = algorithms.filter(|algorithm| payload::digest(*algorithm).is_ok()).collect();
-    let tree = match subject {
-        Subject::Image(opened) => Tree::of_image(opened.local()?, &opened.image, &Reading { algorithms })?,
-        Subject::Rootfs(root) => Tree::of_directory(root, &Reading { algorithms })?,
+    let Some(packages) = subject.packages()? else {
+        return Err(hinted(
+            format!("there is no rpmdb in {subject}"),
+            format!(
+                "name an image, or the root directory of an unpacked one, that has {}",
+                rpmdb::places_in_words()
+            ),
+        ));
     };
+    let tree = subject.tree(&packages)?;
     let mut report = Report {
         packages: packages.len(),
         files: 0,
@@ -177,58 +165,49 @@ pub fn verify(subject: &Subject, ignored: &Ignored) -> Result<Report> {
         bootable: is_bootable(subject, &tree),
         ignored: 0,
     };
-    let packaged = compare(&packages, &tree, &mut report)?;
-    let remembered = match text(&tree, META_JSON) {
-        [] => Origins::default(),
-        json => Origins::from_json(json)?,
-    };
-    report.unowned = unowned(&tree, &packaged.owned, &remembered, &history(subject));
+    compare(&packages, &tree, &mut report)?;
+    let packaged = Packaged::new(&packages, &tree)?;
+    let remembered = tree.text(META_JSON).map(Origins::from_json).transpose()?.unwrap_or_default();
+    report.unowned = unowned(&tree, &packaged.owners, &remembered, &subject.history());
     report.secrets = secrets(&tree, &packaged.shipped);
     report.leave_out(ignored);
     Ok(report)
 }
 
-/// The packages in the rpmdb.
-fn packages(subject: &Subject) -> Result<Vec<Installed>> {
-    match subject {
-        Subject::Image(opened) => {
-            let context = || format!("reading the packages of image {}", opened.image.digest);
-            let file = rpmdb_of(opened)?;
-            Rpmdb::open_read_only(file.path())?.packages().with_context(context)
+/// Paths of packages, without links on the way.
+pub(crate) struct Packaged {
+    /// All they list, with the name of the package.
+    pub(crate) owners: BTreeMap<PathBuf, String>,
+    /// Those whose content is what a package ships.
+    pub(crate) shipped: BTreeSet<PathBuf>,
+}
+
+impl Packaged {
+    /// Looks all files of `packages` up.
+    pub(crate) fn new(packages: &[Installed], tree: &Tree) -> Result<Self> {
+        let mut packaged = Self { owners: BTreeMap::new(), shipped: BTreeSet::new() };
+        for Installed { header, .. } in packages {
+            let algorithm = header.file_digest_algorithm();
+            for file in header.files()? {
+                let Some(path) = tree.locate(Path::new(&file.path), false) else { continue };
+                if tree.get(&path).is_some_and(|node| file::is_shipped(node, &file, algorithm)) {
+                    packaged.shipped.insert(path.clone());
+                }
+                packaged.owners.insert(path, header.nevra().name.clone());
+            }
         }
-        Subject::Rootfs(root) => {
-            let context = || format!("reading the packages of the rootfs {}", root.display());
-            Rpmdb::open_read_only(&rpmdb::below(root).with_context(context)?)?
-                .packages()
-                .with_context(context)
-        }
+        Ok(packaged)
     }
 }
 
-/// Paths of packages, without links on the way.
-#[derive(Default)]
-struct Packaged {
-    /// All they list.
-    owned: BTreeSet<PathBuf>,
-    /// Those whose content is what a package ships.
-    shipped: BTreeSet<PathBuf>,
-}
-
 /// Compares every file of every package.
-fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<Packaged> {
+fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<()> {
     let owners = owners(tree);
-    let mut packaged = Packaged::default();
     for Installed { header, file_states, .. } in packages {
         let files = header.files()?;
         let algorithm = header.file_digest_algorithm();
         report.files += files.len();
         for (position, file) in files.iter().enumerate() {
-            if let Some(path) = tree.locate(Path::new(&file.path), false) {
-                if tree.get(&path).is_some_and(|node| file::is_shipped(node, file, algorithm)) {
-                    packaged.shipped.insert(path.clone());
-                }
-                packaged.owned.insert(path);
-            }
             let state = file_states.get(position).copied().unwrap_or(0);
             let verdict = file::verify(tree, &owners, file, state, algorithm)
                 .with_context(|| format!("verifying {}", header.nevra()))?;
@@ -242,41 +221,27 @@ fn compare(packages: &[Installed], tree: &Tree, report: &mut Report) -> Result<P
             }));
         }
     }
-    Ok(packaged)
+    Ok(())
 }
 
 /// The tree's own names of users and groups.
 fn owners(tree: &Tree) -> Owners {
-    Owners::of(text(tree, PASSWD), text(tree, GROUP))
-}
-
-/// The text of a file, if it is one of those whose text is kept.
-fn text<'t>(tree: &'t Tree, path: &str) -> &'t [u8] {
-    match tree.get(Path::new(path)).map(|node| &node.kind) {
-        Some(Kind::File(content)) => content.text.as_deref().unwrap_or_default(),
-        _ => &[],
-    }
-}
-
-/// The history of an image's layers, bottom first; nothing for a rootfs.
-fn history(subject: &Subject) -> Vec<&str> {
-    match subject {
-        Subject::Image(opened) => {
-            let said = opened.image.layer_history().into_iter();
-            said.map(|history| history.and_then(|h| h.created_by().as_deref()).unwrap_or_default()).collect()
-        }
-        Subject::Rootfs(_) => Vec::new(),
-    }
+    Owners::of(tree.text(PASSWD).unwrap_or_default(), tree.text(GROUP).unwrap_or_default())
 }
 
 /// Paths that no package owns; directories only if they are empty. What brought them is what the image remembers,
 /// or the layer's history.
-fn unowned(tree: &Tree, owned: &BTreeSet<PathBuf>, remembered: &Origins, history: &[&str]) -> Vec<Unowned> {
+fn unowned(
+    tree: &Tree,
+    owners: &BTreeMap<PathBuf, String>,
+    remembered: &Origins,
+    history: &[&str],
+) -> Vec<Unowned> {
     let mut unowned = Vec::new();
     let mut paths = tree.iter().peekable();
     while let Some((path, node)) = paths.next() {
         let on_the_way = paths.peek().is_some_and(|(next, _)| next.starts_with(path));
-        if !on_the_way && !owned.contains(path) {
+        if !on_the_way && !owners.contains_key(path) {
             let path = absolute(path);
             let layer = || history.get(node.layer).copied().filter(|said| !said.is_empty());
             let origin = remembered.of(&path).or_else(layer).map(str::to_owned);
@@ -287,10 +252,10 @@ fn unowned(tree: &Tree, owned: &BTreeSet<PathBuf>, remembered: &Origins, history
 }
 
 /// Secrets in files whose content is not what a package ships: that is public.
-fn secrets(tree: &Tree, shipped: &BTreeSet<PathBuf>) -> Vec<Secret> {
+pub(crate) fn secrets(tree: &Tree, shipped: &BTreeSet<PathBuf>) -> Vec<Secret> {
     let secret = |path: &Path, kind: &Kind| {
         let Kind::File(content) = kind else { return None };
-        let what = content.secret.or_else(|| secret::by_place(path))?;
+        let what = content.secret.or_else(|| by_place(path))?;
         Some(Secret { path: absolute(path), what })
     };
     let files = tree.iter().filter(|(path, _)| !shipped.contains(*path));
@@ -307,12 +272,8 @@ fn kernels(tree: &Tree) -> Vec<String> {
 }
 
 /// Whether it says so, or has modules of any kernel.
-fn is_bootable(subject: &Subject, tree: &Tree) -> bool {
-    let labelled = match subject {
-        Subject::Image(opened) => opened.image.labels().get(BOOTABLE) == Some(&"1"),
-        Subject::Rootfs(_) => false,
-    };
-    labelled || tree.iter().any(|(path, _)| path.parent() == Some(Path::new(MODULES)))
+pub(crate) fn is_bootable(subject: &Subject, tree: &Tree) -> bool {
+    subject.is_labelled_bootable() || !tree.children(MODULES).is_empty()
 }
 
 fn absolute(path: &Path) -> String {

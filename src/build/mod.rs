@@ -602,13 +602,16 @@ impl<'a> Build<'a> {
         let kept = install::run(&transaction, &witness, progress)?.kept;
         let files = self.files(job, &rootfs)?;
         self.check_ids(job, &rootfs, &|account| witness.maker(account, &files))?;
+        let bootable = labels::is_bootable(job.layer);
+        if job.below.is_none() && bootable {
+            rules::complete_base(&rootfs)?;
+        }
         recorder.skip()?;
         witness
             .watch(None, || configure::apply(&rootfs, job.layer, job.depth(), &ledger, recorder, progress))?;
         self.check_ids(job, &rootfs, &|account| witness.maker(account, &files))?;
         let os_name = self.stamp(job, &rootfs)?;
         let (layer, rpmdb) = (job.layer.name.as_str(), plan.stream.rpmdb.as_str());
-        let bootable = labels::is_bootable(job.layer);
         let repairs = rules::apply(&rules::Composed {
             rootfs: &rootfs,
             layer,

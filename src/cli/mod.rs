@@ -12,6 +12,7 @@ mod fetch;
 mod gc;
 mod images;
 mod import;
+mod lint;
 mod lock;
 mod screen;
 mod show;
@@ -19,7 +20,7 @@ mod verify;
 mod why;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -37,6 +38,7 @@ use crate::package::Arch;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::tree::Subject;
 
 /// Composes an operating system in layers: TOML manifests in, stacked bootable OCI images out.
 #[derive(Parser)]
@@ -112,6 +114,7 @@ enum Command {
     Gc(gc::Args),
     Images(images::Args),
     Import(import::Args),
+    Lint(lint::Args),
     Lock(lock::Args),
     Show(show::Args),
     Verify(verify::Args),
@@ -160,6 +163,7 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Gc(args) => gc::run(&cli.global, args),
         Command::Images(args) => images::run(&cli.global, args),
         Command::Import(args) => import::run(&cli.global, args),
+        Command::Lint(args) => lint::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
         Command::Verify(args) => verify::run(&cli.global, args),
@@ -213,6 +217,15 @@ impl Global {
     /// How images are opened, in registries too.
     fn access<'a>(&'a self, store: &'a Store, arch: Arch) -> Access<'a> {
         Access { store, arch, offline: false, authfile: self.authfile.as_deref() }
+    }
+
+    /// An unpacked image, if there is a directory of that name, else an image.
+    fn subject(&self, text: &str) -> Result<Subject> {
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(Subject::Rootfs(path.to_owned()));
+        }
+        Ok(Subject::Image(Box::new(self.open(&text.parse()?)?)))
     }
 
     fn progress(&self) -> Box<dyn Progress> {

@@ -1,7 +1,6 @@
 //! `strata verify`
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -12,7 +11,8 @@ use crate::build::labels;
 use crate::configure;
 use crate::origins::remembered_entry;
 use crate::plan::Origin;
-use crate::verify::{Attribute, Changed, Difference, Ignored, Report, Subject, Verdict, verify};
+use crate::tree::Subject;
+use crate::verify::{Attribute, Changed, Difference, Ignored, Report, Verdict, verify};
 
 /// Compare an image or an unpacked rootfs with the headers of its packages
 ///
@@ -42,7 +42,7 @@ struct Answered<'a> {
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     let ignored = Ignored::new(&args.ignore)?;
-    let subject = subject(global, &args.subject)?;
+    let subject = global.subject(&args.subject)?;
     let mut report = verify(&subject, &ignored)?;
     let places = places(global, &subject);
     for unowned in &mut report.unowned {
@@ -55,14 +55,6 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         super::print(&text(&report))?;
     }
     Ok(if failed { Answer::No } else { Answer::Done })
-}
-
-fn subject(global: &Global, text: &str) -> Result<Subject> {
-    let path = Path::new(text);
-    if path.is_dir() {
-        return Ok(Subject::Rootfs(path.to_owned()));
-    }
-    Ok(Subject::Image(Box::new(global.open(&text.parse()?)?)))
 }
 
 /// Where the entries of the manifests at hand are, by what an image of their stream remembers of them.

@@ -36,19 +36,22 @@ pub fn packages(image: &Opened) -> Result<PackageSet> {
 
 /// The rpmdb of an image, taken out of its layers.
 pub(crate) fn rpmdb_of(image: &Opened) -> Result<NamedTempFile> {
-    find_rpmdb(image).with_context(|| format!("reading the packages of image {}", image.image.digest))
+    let context = || format!("reading the packages of image {}", image.image.digest);
+    let missing = || hinted("the image has no rpmdb", format!("expected is {}", rpmdb::places_in_words()));
+    find_rpmdb(image).with_context(context)?.ok_or_else(missing).with_context(context)
 }
 
-fn find_rpmdb(image: &Opened) -> Result<NamedTempFile> {
+/// The rpmdb of an image, taken out of its layers, if it has one.
+pub(crate) fn find_rpmdb(image: &Opened) -> Result<Option<NamedTempFile>> {
     let mut visible: Vec<String> = rpmdb::places().collect();
     for blob in image.image.manifest.layers().iter().rev() {
         match rpmdb_in(image, blob, &mut visible)? {
-            Some(file) => return Ok(file),
+            Some(file) => return Ok(Some(file)),
             None if visible.is_empty() => break,
             None => {}
         }
     }
-    Err(hinted("the image has no rpmdb", format!("expected is {}", rpmdb::places_in_words())))
+    Ok(None)
 }
 
 /// The packages of an image that lists them in its last layer.

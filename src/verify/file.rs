@@ -11,10 +11,9 @@ use rpm::{FileFlags, FileVerifyFlags as Verify};
 use rustix::fs::FileType;
 use serde::{Serialize, Serializer};
 
-use super::content::Content;
-use super::tree::{Kind, Node, Tree};
 use crate::install::{caps, has, owner::Owners};
 use crate::package::header::FileEntry;
+use crate::tree::{Content, Kind, Node, Tree};
 
 /// FILESTATES of an installed package (rpm: `rpmfiles.h`).
 const REPLACED: u8 = 1;

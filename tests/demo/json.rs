@@ -69,6 +69,7 @@ fn every_key_is_documented_and_every_documented_key_is_there() {
         &["diff", "node.toml", &lock],
         &["export", "konflux-lock", "demo", "node", "--output", "exported", "--force"],
         &["import", "konflux-lock", "exported/rpms.lock.yaml", "--stream", "exchanged", "--force"],
+        &["lint", "demo/node"],
         &["verify", "demo/node", "--ignore", "/usr/lib/{os-release,systemd/**}"],
     ] {
         check(command, &world.strata(&[&["--format", "json"], command].concat()));

@@ -21,6 +21,7 @@ mod chunks;
 mod consumers;
 mod json;
 mod ledger;
+mod lint;
 mod overrides;
 mod pinned;
 mod refusals;

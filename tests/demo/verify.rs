@@ -280,7 +280,7 @@ fn what_is_no_subject_is_refused() {
     let (world, _) = World::built();
     let empty = scratch("verify-empty");
     let error = world.refused(&["verify", empty.to_str().unwrap()], 1);
-    assert!(error.contains("there is no rpmdb below") && error.contains("hint: "), "{error}");
+    assert!(error.contains("there is no rpmdb in the rootfs") && error.contains("hint: "), "{error}");
     let error = world.refused(&["verify", "nothing"], 1);
     assert!(error.contains("`nothing` is no image"), "{error}");
 }

@@ -931,7 +931,7 @@ prefix = "9"
 dated-by = ["bas"]
 
 [image]
-format = "ostre"
+format = "bootca"
 "#,
     )]);
     insta::assert_snapshot!(tree.refusal("demo", "x86_64"), @r#"
@@ -1002,12 +1002,12 @@ error: unknown layer `bas`
    |             ^^^^^
   hint: did you mean `base`?
 
-error: unknown image format `ostre`
+error: unknown image format `bootca`
   --> manifests/demo/stream.toml:17:10
    |
-17 | format = "ostre"
-   |          ^^^^^^^
-  hint: did you mean `ostree`?
+17 | format = "bootca"
+   |          ^^^^^^^^
+  hint: did you mean `bootc`?
 "#);
 }
 

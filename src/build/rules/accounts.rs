@@ -1,20 +1,18 @@
 //! Users and groups that only `/etc/passwd` and `/etc/group` know are declared in sysusers.d(5), for machines
 //! that have these files already.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 
 use super::{Action, Composed, Repair};
 use crate::accounts::{Accounts, User};
 use crate::ledger::Account;
 use crate::rootfs::Rootfs;
-use crate::sysusers::{Entry, Primary};
+use crate::sysusers::{self, Declared};
 
 /// Declares the users, groups and memberships that no sysusers.d file makes.
 pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
     let accounts = Accounts::read(composed.rootfs)?;
-    let declared = Declared::read(composed.rootfs)?;
+    let declared = declared(composed.rootfs)?;
     let (mut lines, mut repairs) = (String::new(), Vec::new());
     let mut declare = |account: Account, line: String| {
         lines.push_str(&line);
@@ -60,41 +58,10 @@ fn user_line(name: &str, User { ids, comment, home, shell }: &User) -> String {
 }
 
 /// What the sysusers.d files of a rootfs make.
-#[derive(Default)]
-struct Declared {
-    users: BTreeSet<String>,
-    groups: BTreeSet<String>,
-    members: BTreeSet<(String, String)>,
-}
-
-impl Declared {
-    fn read(rootfs: &Rootfs) -> Result<Self> {
-        let mut declared = Self::default();
-        for dir in ["/usr/lib/sysusers.d", "/etc/sysusers.d"] {
-            for file in rootfs.glob(&format!("{dir}/*.conf"))? {
-                let text = rootfs.read(&file)?.unwrap_or_default();
-                // a line that can't be read makes nothing
-                let entries = String::from_utf8_lossy(&text);
-                entries.lines().filter_map(|line| Entry::parse(line).ok()?).for_each(|e| declared.add(e));
-            }
-        }
-        Ok(declared)
+fn declared(rootfs: &Rootfs) -> Result<Declared> {
+    let mut declared = Declared::default();
+    for file in rootfs.glob(&format!("/{}/*.conf", sysusers::DIRECTORY))? {
+        declared.read(&rootfs.read(&file)?.unwrap_or_default());
     }
-
-    fn add(&mut self, entry: Entry) {
-        match entry {
-            Entry::User { name, group, .. } => {
-                if group == Primary::Own {
-                    self.groups.insert(name.clone());
-                }
-                self.users.insert(name);
-            }
-            Entry::Group { name, .. } => {
-                self.groups.insert(name);
-            }
-            Entry::Member { user, group } => {
-                self.members.insert((user, group));
-            }
-        }
-    }
+    Ok(declared)
 }

@@ -8,7 +8,7 @@ use super::{Action, Composed, Repair};
 const TRANSIENT: [&str; 6] = ["/boot", "/run", "/tmp", "/var/tmp", "/var/cache", "/var/log"];
 
 /// Backups, locks and seeds that account tools, systemd and ldconfig leave behind.
-const LEFTOVERS: [&str; 12] = [
+pub const LEFTOVERS: [&str; 12] = [
     "/etc/passwd-",
     "/etc/group-",
     "/etc/shadow-",

@@ -3,7 +3,7 @@
 //!
 //! Traces of the build and what belongs to one machine go. A machine takes `/var` and `/etc` of its first
 //! image only, so what later images bring there is declared in tmpfiles.d and sysusers.d. What packages
-//! ship stays, so that `rpm --verify` has nothing to say.
+//! ship stays, so that `rpm --verify` has nothing to say; of their files in `/var` tmpfiles.d gets copies.
 
 mod accounts;
 mod clean;
@@ -14,11 +14,15 @@ use std::fmt;
 use anyhow::Result;
 use serde::Serialize;
 
+pub(crate) use self::clean::LEFTOVERS;
 use super::files::Files;
 use super::witness::Made;
 use crate::error::hinted;
 use crate::plan::OptUsrlocal;
 use crate::rootfs::Rootfs;
+
+/// Directories of a base that machines boot. What is to be writable there, `filesystem` and its like make so.
+const BASE_DIRECTORIES: [&str; 8] = ["/boot", "/dev", "/proc", "/run", "/sys", "/sysroot", "/tmp", "/var"];
 
 /// A departure from the rules, and what was done about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +39,7 @@ pub struct Repair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// A tmpfiles.d entry makes it on machines that have a `/var` already.
+    /// A tmpfiles.d entry makes it, a file of a copy, on machines that have a `/var` already.
     DeclaredTmpfiles,
     /// A sysusers.d entry makes it on machines that have an `/etc/passwd` already.
     DeclaredSysusers,
@@ -103,6 +107,27 @@ pub fn prepare(rootfs: &Rootfs, policy: OptUsrlocal) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes what ostree and bootc want of a base that machines boot, where packages left it out: the directories that
+/// file systems are mounted on, the link to deployments, and a root mounted by composefs (bootc:
+/// `docs/src/bootc-images.md`, `baseimage/base`). Before an initramfs is made, which takes a copy of the latter.
+pub fn complete_base(rootfs: &Rootfs) -> Result<()> {
+    for dir in BASE_DIRECTORIES {
+        if rootfs.lstat(dir)?.is_none() {
+            rootfs.create_dir_all(dir)?;
+        }
+    }
+    if rootfs.lstat("/ostree")?.is_none() {
+        rootfs.symlink("/ostree", "sysroot/ostree")?;
+    }
+    let configured = ["/etc", "/usr/lib"].map(|dir| format!("{dir}/ostree/prepare-root.conf"));
+    for path in &configured {
+        if rootfs.lstat(path)?.is_some() {
+            return Ok(());
+        }
+    }
+    rootfs.write(&configured[1], b"[composefs]\nenabled = true\n", 0o644)
 }
 
 /// Makes the rootfs follow the rules; tells what there was to repair.
@@ -281,6 +306,8 @@ mod tests {
         }
         rootfs.symlink("/var/link", "../usr").unwrap();
         rootfs.symlink("/var/other", "lib/a b").unwrap();
+        rootfs.write("/var/lib/owned/file", b"shipped", 0o640).unwrap();
+        rootfs.set_owner_mode("/var/lib/owned/file", 3, 4, 0o640).unwrap();
         rootfs.create_dir_all("/run/legacy").unwrap();
         rootfs.create_dir_all("/run/owned").unwrap();
         rootfs.write("/run/file", b"", 0o644).unwrap();
@@ -314,7 +341,37 @@ mod tests {
             tree("/var").into_iter().filter(|(path, _)| var.contains_key(path)).collect::<BTreeMap<_, _>>(),
             var
         );
+        assert_eq!(rootfs.read("/var/lib/owned/file").unwrap().unwrap(), b"shipped");
         assert_eq!(tree("/run"), run);
+    }
+
+    #[test]
+    fn layers_above_keep_the_copies_of_files_up_to_date() {
+        let path = "/var/lib/owned/file";
+        let (_dir, rootfs, files) = composed(&[path]);
+        let copy = || rootfs.read("/usr/lib/strata/var/lib/owned/file").unwrap();
+        let told = "/var/lib/owned/file of owner: declared in tmpfiles.d".to_owned();
+        assert!(apply_to(&rootfs, &files).unwrap().contains(&told));
+        rootfs.write(path, b"changed", 0o644).unwrap();
+        assert_eq!(copy().unwrap(), b"x");
+        assert!(!apply_to(&rootfs, &files).unwrap().contains(&told));
+        assert_eq!(copy().unwrap(), b"changed");
+        rootfs.remove_all("/var/lib/owned").unwrap();
+        apply_to(&rootfs, &files).unwrap();
+        assert_eq!(copy(), None);
+    }
+
+    #[test]
+    fn a_base_has_what_bootc_wants_unless_a_package_brings_it() {
+        let (_dir, rootfs, _) = composed(&[]);
+        complete_base(&rootfs).unwrap();
+        let configuration = "/usr/lib/ostree/prepare-root.conf";
+        assert_eq!(rootfs.read(configuration).unwrap().unwrap(), b"[composefs]\nenabled = true\n");
+        assert_eq!(rootfs.read_link("/ostree").unwrap().unwrap(), "sysroot/ostree");
+        assert_eq!(rootfs.list("/sysroot").unwrap(), Some(Vec::new()));
+        let (_dir, rootfs, _) = composed(&["/etc/ostree/prepare-root.conf"]);
+        complete_base(&rootfs).unwrap();
+        assert_eq!(rootfs.read(configuration).unwrap(), None);
     }
 
     /// Not to be tried with systemd-tmpfiles --root, which puts the root before their values twice (252).

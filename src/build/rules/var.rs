@@ -1,7 +1,5 @@
-//! `/var`: directories and links are declared in tmpfiles.d(5), stray files go. `/run` and `/tmp`, which begin empty
-//! at each boot: all is declared that can be, and goes.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! `/var`: directories, links and packaged files are declared in tmpfiles.d(5), stray files go. `/run` and `/tmp`, which
+//! begin empty at each boot: all is declared that can be, and goes.
 
 use anyhow::Result;
 use rustix::fs::FileType;
@@ -9,16 +7,19 @@ use rustix::fs::FileType;
 use super::{Action, Composed, Repair};
 use crate::accounts::Accounts;
 use crate::rootfs::{Rootfs, Stat};
-use crate::sysusers::words;
+use crate::tmpfiles::{self, Declared, escaped};
 
-/// Files that stay though no package ships them: scriptlets of the layers above build on them.
-const KEPT: [&str; 1] = ["/var/lib/alternatives"];
+/// Directory whose files stay though no package ships them: scriptlets of the layers above build on them.
+const KEPT: &str = "/var/lib/alternatives";
+
+/// Where the copies are, by path, of which tmpfiles.d makes files that a machine does not have yet.
+const COPIES: &str = "/usr/lib/strata";
+
+/// The largest file, in bytes, of which there is a copy.
+const MAX_COPY: u64 = 16 << 20;
 
 /// Directories whose content a machine never sees, for other file systems are mounted there.
 const VOLATILE: [&str; 2] = ["/run", "/tmp"];
-
-/// Types of tmpfiles.d lines that make their path.
-const MAKERS: &str = "dDvqQfFLCpcb";
 
 /// Declares the directories and links of `/var`, `/run` and `/tmp` that no tmpfiles.d file makes. Removes files of
 /// `/var` that no package ships, and everything in the others.
@@ -27,12 +28,13 @@ pub fn apply(composed: &Composed<'_>) -> Result<Vec<Repair>> {
     let mut walk = Walk {
         composed,
         aliases: aliases(rootfs)?,
-        declared: Declared::read(rootfs)?,
+        declared: declared(rootfs)?,
         accounts: Accounts::read(rootfs)?,
         lines: String::new(),
         repairs: Vec::new(),
     };
     walk.directory("/var")?;
+    forget(rootfs, "/var")?;
     for dir in VOLATILE {
         // a link leads to another place, which is looked at there
         if rootfs.read_link(dir)?.is_none() {
@@ -67,7 +69,7 @@ impl Walk<'_> {
         let rootfs = self.composed.rootfs;
         for name in rootfs.list(dir)?.unwrap_or_default() {
             let path = format!("{dir}/{name}");
-            if path == self.composed.rpmdb || KEPT.contains(&path.as_str()) {
+            if path == self.composed.rpmdb {
                 continue;
             }
             let Some(stat) = rootfs.lstat(&path)? else { continue };
@@ -96,7 +98,7 @@ impl Walk<'_> {
     }
 
     fn declare(&mut self, path: &str, line: &str) -> Result<()> {
-        if !self.declared.makes(self.composed.rootfs, path)? {
+        if !self.makes(path)? {
             self.lines.push_str(line);
             self.report(path, Action::DeclaredTmpfiles);
         }
@@ -108,16 +110,16 @@ impl Walk<'_> {
     fn file(&mut self, path: String) -> Result<()> {
         let files = self.composed.files;
         let volatile = VOLATILE.iter().any(|dir| path.starts_with(&format!("{dir}/")));
-        if volatile && self.declared.makes(self.composed.rootfs, &path)? {
+        if !volatile && (files.is_packaged(&path) || path.starts_with(&format!("{KEPT}/"))) {
+            return self.provide(&path);
+        }
+        if volatile && self.makes(&path)? {
             return Ok(());
         }
         let mut aliases = self.aliases.iter().filter_map(|(link, target)| {
             let rest = path.strip_prefix(target.as_str()).filter(|rest| rest.starts_with('/'))?;
             Some(format!("{link}{rest}"))
         });
-        if files.is_packaged(&path) && !volatile {
-            return Ok(());
-        }
         if let Some(alias) = aliases.find(|alias| files.is_packaged(alias)) {
             self.report(&alias, Action::Left);
             return Ok(());
@@ -125,6 +127,35 @@ impl Walk<'_> {
         self.report(&path, Action::Removed);
         self.composed.rootfs.remove_all(&path)?;
         Ok(())
+    }
+
+    /// Has tmpfiles.d make a file of a copy of it. A copy that a layer below made is brought up to date.
+    fn provide(&mut self, path: &str) -> Result<()> {
+        let rootfs = self.composed.rootfs;
+        let copy = format!("{COPIES}{path}");
+        let before = rootfs.lstat(&copy)?;
+        if before.is_none() && self.makes(path)? {
+            return Ok(());
+        }
+        let Some(stat) = rootfs.lstat(path)?.filter(|stat| stat.file_type() == FileType::RegularFile) else {
+            return Ok(());
+        };
+        if stat.size > MAX_COPY {
+            self.report(path, Action::Left);
+            return Ok(());
+        }
+        let access = |stat: &Stat| (stat.uid, stat.gid, stat.mode);
+        let bytes = rootfs.read(path)?;
+        if before.as_ref().map(access) != Some(access(&stat)) || rootfs.read(&copy)? != bytes {
+            rootfs.write(&copy, &bytes.unwrap_or_default(), 0o600)?;
+            rootfs.set_owner_mode(&copy, stat.uid, stat.gid, stat.mode & 0o7777)?;
+        }
+        self.declare(path, &format!("C {} - - - - {}\n", escaped(path), copy.replace('%', "%%")))
+    }
+
+    /// Whether a tmpfiles.d file makes the path.
+    fn makes(&self, path: &str) -> Result<bool> {
+        self.declared.makes(path, |source| Ok(self.composed.rootfs.lstat(source)?.is_some()))
     }
 
     fn report(&mut self, path: &str, action: Action) {
@@ -147,96 +178,36 @@ fn aliases(rootfs: &Rootfs) -> Result<Vec<(String, String)>> {
     Ok(aliases)
 }
 
+/// Removes the copies of files below `dir` that are gone: systemd-tmpfiles skips lines that name no source.
+fn forget(rootfs: &Rootfs, dir: &str) -> Result<()> {
+    for name in rootfs.list(&format!("{COPIES}{dir}"))?.unwrap_or_default() {
+        let path = format!("{dir}/{name}");
+        match rootfs.lstat(&path)?.map(|stat| stat.file_type()) {
+            Some(FileType::Directory) => forget(rootfs, &path)?,
+            Some(_) => {}
+            None => _ = rootfs.remove_all(&format!("{COPIES}{path}"))?,
+        }
+    }
+    Ok(())
+}
+
 /// What the rootfs's tmpfiles.d files make.
-#[derive(Default)]
-struct Declared {
-    paths: BTreeSet<String>,
-    /// Trees that are copied: to, and from.
-    copies: Vec<(String, String)>,
-}
-
-impl Declared {
-    /// A file takes the place of one of the same name in a directory before its own. A line that can't be read makes nothing.
-    fn read(rootfs: &Rootfs) -> Result<Self> {
-        let mut files = BTreeMap::new();
-        for dir in ["/usr/lib/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/etc/tmpfiles.d"] {
-            for file in rootfs.glob(&format!("{dir}/*.conf"))? {
-                files.insert(file[dir.len()..].to_owned(), file);
-            }
-        }
-        let mut declared = Self::default();
-        for file in files.values() {
+fn declared(rootfs: &Rootfs) -> Result<Declared> {
+    let mut files = Vec::new();
+    for dir in tmpfiles::DIRECTORIES {
+        for path in rootfs.glob(&format!("/{dir}/*.conf"))? {
             // a link to /dev/null, which leads nowhere here, is as good as an empty file
-            let text = rootfs.read(file)?.unwrap_or_default();
-            String::from_utf8_lossy(&text).lines().for_each(|line| declared.add(line));
-        }
-        Ok(declared)
-    }
-
-    fn add(&mut self, line: &str) {
-        let Ok(words) = words(line.trim()) else { return };
-        let [kind, path, rest @ ..] = words.as_slice() else { return };
-        let Some(path) = resolved(path).filter(|_| kind.starts_with(|c| MAKERS.contains(c))) else { return };
-        if kind.starts_with('C') {
-            let given = rest.get(3).filter(|source| *source != "-").and_then(|source| resolved(source));
-            let source = given.unwrap_or_else(|| format!("/usr/share/factory{path}"));
-            self.copies.push((path.clone(), source));
-        }
-        self.paths.insert(path);
-    }
-
-    /// Whether they make `path`, by itself or with a tree that is copied.
-    fn makes(&self, rootfs: &Rootfs, path: &str) -> Result<bool> {
-        if self.paths.contains(path) {
-            return Ok(true);
-        }
-        for (to, from) in &self.copies {
-            if let Some(rest) = path.strip_prefix(to.as_str()).filter(|rest| rest.starts_with('/'))
-                && rootfs.lstat(&format!("{from}{rest}"))?.is_some()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// The path that is meant: with the specifiers that are the same on every machine, and without `/var/run`, which
-/// stands for `/run`. None if it depends on the machine.
-fn resolved(path: &str) -> Option<String> {
-    let mut out = String::new();
-    let mut chars = path.chars();
-    while let Some(c) = chars.next() {
-        match if c == '%' { chars.next()? } else { '\0' } {
-            '\0' => out.push(c),
-            '%' => out.push('%'),
-            'C' => out.push_str("/var/cache"),
-            'L' => out.push_str("/var/log"),
-            'S' => out.push_str("/var/lib"),
-            'T' => out.push_str("/tmp"),
-            'V' => out.push_str("/var/tmp"),
-            't' => out.push_str("/run"),
-            _ => return None,
+            let text = rootfs.read(&path)?.unwrap_or_default();
+            files.push((path, text));
         }
     }
-    let path = out.trim_end_matches('/');
-    let run = path.strip_prefix("/var/run/").map(|rest| format!("/run/{rest}"));
-    let path = run.unwrap_or_else(|| path.to_owned());
-    path.starts_with('/').then_some(path)
-}
-
-/// A path as tmpfiles.d takes it: no specifiers, in quotes if it needs any. Blanks could be written as escapes, but
-/// systemd reads these only from version 253 on. (The target of a link is the rest of its line as it is.)
-fn escaped(path: &str) -> String {
-    let mut quoted = String::new();
-    for c in path.chars() {
-        match c {
-            '%' => quoted.push_str("%%"),
-            '\\' | '"' => quoted.extend(['\\', c]),
-            c if c.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    let plain = !path.contains(|c: char| c.is_whitespace() || c.is_control() || "\\\"'".contains(c));
-    if plain { quoted } else { format!("\"{quoted}\"") }
+    let mut declared = Declared::of(files.iter().map(|(path, text)| (path.as_str(), text.as_slice())));
+    declared.place(|path| {
+        let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+        let real = rootfs.real_dir(if parent.is_empty() { "/" } else { parent })?;
+        anyhow::Ok(
+            real.map_or_else(|| path.to_owned(), |real| format!("{}/{name}", real.trim_end_matches('/'))),
+        )
+    })?;
+    Ok(declared)
 }

@@ -1,6 +1,6 @@
 //! What must not be in an image that others pull: keys and credentials.
 //!
-//! A file that is what its package ships is no secret, whatever it holds: [`super`] asks for the others only.
+//! A file that is what its package ships is no secret, whatever it holds: [`crate::verify`] asks for the others only.
 
 use std::path::Path;
 

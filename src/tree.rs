@@ -1,7 +1,11 @@
-//! The files of an image or of a directory: all that verifying needs to know of each, and no content.
+//! The files of an image or of a directory: all that verifying and linting need to know of each.
 //!
 //! An image's layers are read as streams, in parallel, and put on top of each other in memory as a container
 //! runtime would on disk; nothing is unpacked, so neither root nor a user namespace is needed.
+
+mod content;
+mod secret;
+mod subject;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,7 +20,9 @@ use rayon::prelude::*;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::content::{Content, Reading};
+pub use self::content::{Content, GROUP, PASSWD, Reading};
+pub use self::secret::by_place;
+pub use self::subject::Subject;
 use crate::image::delta;
 use crate::image::extract::{plain, read_layer};
 use crate::image::oci::{Image, Layout};
@@ -52,16 +58,22 @@ pub struct Node {
 /// The type of a [`Node`], with what only this type has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A directory.
     Directory,
+    /// A regular file.
     File(Content),
     /// With its target.
     Symlink(OsString),
-    /// With its device number.
+    /// A device node.
     Device {
+        /// Whether it is a character device, not a block device.
         character: bool,
+        /// Its device number.
         number: u64,
     },
+    /// A named pipe.
     Fifo,
+    /// A socket.
     Socket,
 }
 
@@ -175,6 +187,31 @@ impl Tree {
         Some(at)
     }
 
+    /// What is at a path in the eyes of who is inside: links on the way to its last name are followed.
+    pub fn at(&self, path: &str) -> Option<&Node> {
+        self.get(&self.locate(Path::new(path), false)?)
+    }
+
+    /// The path, and all below it, in the order of [`Tree::iter`].
+    pub fn below<'t>(&'t self, path: &Path) -> impl Iterator<Item = (&'t Path, &'t Node)> {
+        let range = self.nodes.range(path.to_owned()..).map(|(found, node)| (found.as_path(), node));
+        range.take_while(move |(found, _)| found.starts_with(path))
+    }
+
+    /// What is in a directory, by name, links on the way to it and itself followed; nothing if it is none.
+    pub fn children(&self, dir: &str) -> Vec<(&Path, &Node)> {
+        let Some(dir) = self.locate(Path::new(dir), true) else { return Vec::new() };
+        self.below(&dir).filter(|(path, _)| path.parent() == Some(dir.as_path())).collect()
+    }
+
+    /// The text of a file, if it is one of those whose text is kept; see [`Reading::content`].
+    pub fn text(&self, path: &str) -> Option<&[u8]> {
+        match &self.at(path)?.kind {
+            Kind::File(content) => content.text.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Puts a layer on top. Its removals concern the layers below only, wherever in the layer they are.
     fn apply(&mut self, changes: Vec<Change>) -> Result<()> {
         for change in &changes {
@@ -224,10 +261,8 @@ impl Tree {
 
     /// Removes all below `path`, and itself if `inclusive`.
     fn hide(&mut self, path: &Path, inclusive: bool) {
-        let range = self.nodes.range(path.to_owned()..).map(|(found, _)| found);
-        let below =
-            range.take_while(|found| found.starts_with(path)).filter(|found| inclusive || *found != path);
-        for gone in below.cloned().collect::<Vec<_>>() {
+        let below = self.below(path).map(|(found, _)| found).filter(|found| inclusive || *found != path);
+        for gone in below.map(Path::to_owned).collect::<Vec<_>>() {
             self.nodes.remove(&gone);
         }
     }

@@ -12,18 +12,28 @@ use crate::pkglist::META_JSON;
 
 /// Files up to this size, in bytes, are searched for secrets: keys and credentials are small.
 const SEARCHED: usize = 64 << 10;
-/// Files whose text is kept, relative to the root: they give ids their names, and unowned files their origins.
-const KEPT: [&str; 3] = [PASSWD, GROUP, META_JSON];
 /// Users.
 pub const PASSWD: &str = "etc/passwd";
 /// Groups.
 pub const GROUP: &str = "etc/group";
+/// Files whose text is kept, relative to the root, for it says something of other files: names of ids, origins.
+const KEPT: [&str; 6] = [PASSWD, GROUP, "usr/lib/passwd", "usr/lib/group", "etc/machine-id", META_JSON];
 /// Most bytes that are kept of such a file.
 const MAX_KEPT: usize = 4 << 20;
+/// Directories whose files' text is kept.
+const KEPT_IN: [&str; 5] = [
+    "etc/tmpfiles.d",
+    "usr/local/lib/tmpfiles.d",
+    "usr/lib/tmpfiles.d",
+    "usr/lib/sysusers.d",
+    "usr/lib/bootc/kargs.d",
+];
+/// Files whose text is kept wherever the directory above them is.
+const KEPT_ANYWHERE: &str = "ostree/prepare-root.conf";
 
 /// How contents are read.
 pub struct Reading {
-    /// Hash algorithms to apply, by OpenPGP number; those that [`payload::digest`] knows.
+    /// Hash algorithms to apply, by OpenPGP number; those that headers name and strata knows.
     pub algorithms: BTreeSet<u32>,
 }
 
@@ -50,12 +60,12 @@ impl Content {
 }
 
 impl Reading {
-    /// Reads `input`, the file at `path` (relative to the root), to its end. Keeps the text of [`PASSWD`],
-    /// [`GROUP`] and [`META_JSON`].
+    /// Reads `input`, the file at `path` (relative to the root), to its end. Keeps the text of the accounts, of
+    /// [`META_JSON`] and of the little configuration that says what an image makes of itself when it boots.
     pub fn content(&self, path: &Path, input: &mut dyn Read) -> Result<Content> {
         let digest = |algorithm: &u32| Ok((*algorithm, payload::digest(*algorithm)?));
         let mut digests = self.algorithms.iter().map(digest).collect::<Result<Vec<_>>>()?;
-        let keep = KEPT.iter().any(|kept| path == Path::new(kept));
+        let keep = is_kept(path);
         let limit = if keep { MAX_KEPT } else { SEARCHED };
         let mut size = 0;
         let mut head = Vec::new();
@@ -81,4 +91,11 @@ impl Reading {
             text: keep.then_some(head),
         })
     }
+}
+
+/// Whether the text of the file at `path`, relative to the root, is kept.
+fn is_kept(path: &Path) -> bool {
+    let is = |kept: &&str| path == Path::new(kept);
+    let is_in = |dir: &&str| path.parent() == Some(Path::new(dir));
+    KEPT.iter().any(is) || KEPT_IN.iter().any(is_in) || path.ends_with(KEPT_ANYWHERE)
 }
