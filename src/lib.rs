@@ -47,6 +47,7 @@ pub mod resolve;
 pub mod rootfs;
 pub mod rpmdb;
 pub mod sandbox;
+pub mod sbom;
 pub mod stamp;
 pub mod store;
 pub mod sysusers;

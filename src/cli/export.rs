@@ -1,20 +1,27 @@
 //! `strata export`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
+use crate::build::labels;
+use crate::diff;
+use crate::digest::Digest;
 use crate::exchange::{self, Document, Export, Selection, konflux, libpkgmanifest, repodata, rpm_ostree};
 use crate::fetch::{Fetcher, Options, wanted};
+use crate::image::opened::Opened;
+use crate::image::reference::Reference;
 use crate::lock;
 use crate::manifest;
-use crate::package::Arch;
+use crate::package::{Arch, Nevra};
+use crate::pkglist::PackageSet;
+use crate::sbom::Bom;
 
-/// Write locked layers as other tools take them: their locks, or a repository
+/// Write locked layers, or an image's packages, as other tools take them
 ///
 /// docs/exchange.md tells what each format cannot hold.
 #[derive(clap::Args)]
@@ -33,6 +40,10 @@ enum Form {
     Libpkgmanifest(Files),
     /// The packages, with the repodata of a repository that dnf can use
     Repo(Repo),
+    /// A bill of materials of an image, on standard output
+    ///
+    /// Of its rpmdb; the digests of the packages' files are in it where a lockfile of the image's stream has them.
+    Sbom(Sbom),
 }
 
 #[derive(clap::Args)]
@@ -65,6 +76,24 @@ struct Repo {
     arch: Vec<Arch>,
 }
 
+#[derive(clap::Args)]
+struct Sbom {
+    /// `STREAM/LAYER[:VERSION]` in the store, `oci:DIR[:NAME]`, `docker://...`
+    #[arg(value_name = "IMAGE")]
+    image: Reference,
+    /// The form it is written in
+    #[arg(long, value_name = "FORM", default_value = "spdx")]
+    sbom: BillForm,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BillForm {
+    /// SPDX 2.3, JSON
+    Spdx,
+    /// CycloneDX 1.6, JSON
+    Cyclonedx,
+}
+
 /// What `--format json` prints.
 #[derive(Serialize)]
 struct Report {
@@ -79,6 +108,7 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         Form::RpmOstreeLock(files) => write(global, files, rpm_ostree::export)?,
         Form::Libpkgmanifest(files) => write(global, files, libpkgmanifest::export)?,
         Form::Repo(args) => repo(global, args)?,
+        Form::Sbom(args) => return sbom(global, args),
     };
     let progress = global.progress();
     report.lost.iter().for_each(|lost| progress.warn(lost));
@@ -126,6 +156,37 @@ fn repo(global: &Global, args: &Repo) -> Result<Report> {
     fetcher.vendor(&packages, &dir)?;
     repodata::write(&dir, packages.iter().map(|wanted| wanted.package))?;
     Ok(Report { files: vec![dir.join(repodata::REPOMD)], packages: packages.len(), lost: Vec::new() })
+}
+
+fn sbom(global: &Global, args: &Sbom) -> Result<Answer> {
+    let opened = global.open(&args.image)?;
+    let origins = diff::image::packages(&opened)?;
+    let files = package_files(global, &opened, &origins)?;
+    let installed = diff::image::installed(&opened)?.unwrap_or_default();
+    let bom = Bom::new(&opened, args.image.short_name(), &installed, &origins, &files)?;
+    print(&match args.sbom {
+        BillForm::Spdx => bom.to_spdx(),
+        BillForm::Cyclonedx => bom.to_cyclonedx(),
+    })?;
+    Ok(Answer::Done)
+}
+
+/// The digests of package files, of the lockfiles at hand for the layers that brought the packages.
+fn package_files(global: &Global, image: &Opened, packages: &PackageSet) -> Result<BTreeMap<Nevra, Digest>> {
+    let mut files = BTreeMap::new();
+    // an image says what it likes
+    let is_name = |name: &&&str| !name.contains('/') && !name.starts_with('.');
+    let labels = image.image.labels();
+    let Some(stream) = labels.get(labels::STREAM).filter(is_name) else { return Ok(files) };
+    let arch = image.image.config.architecture().to_string();
+    let Some(arch) = Arch::ALL.into_iter().find(|known| known.oci() == arch) else { return Ok(files) };
+    let layers = packages.iter().filter_map(|(_, origin)| origin.layer.as_deref());
+    for layer in layers.filter(|layer| is_name(&layer)).collect::<BTreeSet<&str>>() {
+        let lock = lock::read(&global.lockfiles, stream, layer, arch)?;
+        let locked = lock.into_iter().flat_map(|lock| lock.packages);
+        files.extend(locked.filter_map(|package| Some((package.nevra(), package.sha256?))));
+    }
+    Ok(files)
 }
 
 /// The layers on each architecture, as they are locked.

@@ -19,7 +19,7 @@ use crate::image::oci::digest_of;
 use crate::image::opened::Opened;
 use crate::image::untar::{Reader, decompress};
 use crate::pkglist::{META_JSON, PackageSet};
-use crate::rpmdb::{self, Rpmdb};
+use crate::rpmdb::{self, Installed, Rpmdb};
 
 /// Bounds on what a compressed layer may unfold into: ten times the largest seen.
 const MAX_META_JSON: u64 = 16 << 20;
@@ -34,6 +34,12 @@ pub fn packages(image: &Opened) -> Result<PackageSet> {
     Ok(Rpmdb::open_read_only(file.path())?.nevras()?.into_iter().collect())
 }
 
+/// Reads all that the rpmdb of an image has of its packages, if it has one.
+pub(crate) fn installed(image: &Opened) -> Result<Option<Vec<Installed>>> {
+    let Some(file) = find_rpmdb(image)? else { return Ok(None) };
+    Rpmdb::open_read_only(file.path())?.packages().map(Some)
+}
+
 /// The rpmdb of an image, taken out of its layers.
 pub(crate) fn rpmdb_of(image: &Opened) -> Result<NamedTempFile> {
     let context = || format!("reading the packages of image {}", image.image.digest);
@@ -42,7 +48,7 @@ pub(crate) fn rpmdb_of(image: &Opened) -> Result<NamedTempFile> {
 }
 
 /// The rpmdb of an image, taken out of its layers, if it has one.
-pub(crate) fn find_rpmdb(image: &Opened) -> Result<Option<NamedTempFile>> {
+fn find_rpmdb(image: &Opened) -> Result<Option<NamedTempFile>> {
     let mut visible: Vec<String> = rpmdb::places().collect();
     for blob in image.image.manifest.layers().iter().rev() {
         match rpmdb_in(image, blob, &mut visible)? {

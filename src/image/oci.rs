@@ -50,7 +50,7 @@ pub const CHUNK: &str = "io.strata.chunk";
 /// `src/container/mod.rs`).
 const COMPONENTS: &str = "ostree.components";
 /// Digest of the image a derived one stands on.
-const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// An OCI image layout.
 #[derive(Clone, Debug)]

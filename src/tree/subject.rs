@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::{Reading, Tree};
-use crate::diff::image::find_rpmdb;
+use crate::diff;
 use crate::image::opened::Opened;
 use crate::install::payload;
 use crate::rootfs::Rootfs;
@@ -31,10 +31,7 @@ impl Subject {
 
     fn read_packages(&self) -> Result<Option<Vec<Installed>>> {
         match self {
-            Self::Image(opened) => {
-                let Some(file) = find_rpmdb(opened)? else { return Ok(None) };
-                Rpmdb::open_read_only(file.path())?.packages().map(Some)
-            }
+            Self::Image(opened) => diff::image::installed(opened),
             Self::Rootfs(root) => {
                 let rootfs = Rootfs::open(root)?;
                 let Some(path) = rpmdb::find(&rootfs)? else { return Ok(None) };

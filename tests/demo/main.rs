@@ -27,6 +27,7 @@ mod pinned;
 mod refusals;
 mod registries;
 mod registry;
+mod sbom;
 mod scripts;
 mod tour;
 mod trees;
