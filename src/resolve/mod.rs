@@ -54,7 +54,7 @@ pub struct Request<'a> {
     pub arch: Arch,
     /// The platform that streams of modules are built for, `el9`.
     pub platform: &'a str,
-    /// Repositories the layer may take packages from; the order decides between equals.
+    /// Repositories the layer may take packages from; the order decides between those of one priority and cost.
     pub repos: &'a [&'a RepoMetadata],
     /// Packages of the layers below.
     pub parents: &'a [Parent],

@@ -188,8 +188,11 @@ impl Pool {
             (|s| &mut s.enhances, &package.enhances),
         ];
         for (list, dependencies) in lists {
+            // what is needed before scriptlets run comes last, as in libsolv's reader of metadata
+            let (first, last) =
+                (dependencies.iter().filter(|d| !d.pre), dependencies.iter().filter(|d| d.pre));
             // what rpm itself can do is not solved for
-            for dependency in dependencies.iter().filter(|d| !d.name.starts_with("rpmlib(")) {
+            for dependency in first.chain(last).filter(|d| !d.name.starts_with("rpmlib(")) {
                 let known = match interned.entry(Arc::as_ptr(dependency)) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => {

@@ -79,7 +79,7 @@ pub struct Universe<'a> {
 
 impl<'a> Universe<'a> {
     /// Sorts out what of the packages in reach may be seen and fills the pool: the layers below first, then local files,
-    /// then repositories in their order, as dnf does.
+    /// then repositories by priority and cost, as dnf does.
     pub fn new(
         request: &Request<'a>,
         reach: &Reach,
@@ -111,7 +111,9 @@ impl<'a> Universe<'a> {
             OverrideTo::Version(_) => None,
         });
         universe.add(99, 1000, local)?;
-        for (repo, packages) in request.repos.iter().zip(offers) {
+        let mut repos: Vec<_> = request.repos.iter().zip(offers).collect();
+        repos.sort_by_key(|(repo, _)| (repo.priority, repo.cost));
+        for (repo, packages) in repos {
             let judged = packages.into_iter().map(|package| {
                 let source = Source::Repo(repo.id.as_str());
                 let inactive = || modularity.hides(package, repo).then_some(Hidden::Module);
