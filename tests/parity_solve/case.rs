@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! # What the rule is.
+//! arch aarch64                             if it is not x86_64
 //! repo main priority=10 cost=500           more: includepkgs=a,b excludepkgs=c module_hotfixes=1
 //!   foo 1-1; needs bar                     packages, as package.rs describes them
 //!   bar 1-1 noarch
@@ -20,6 +21,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+use strata::package::Arch;
 
 /// A case.
 #[derive(Clone, Debug)]
@@ -33,10 +35,17 @@ pub struct Case {
 }
 
 /// Repositories and layers below, in the notation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sketch {
+    pub arch: Arch,
     pub repos: Vec<RepoSketch>,
     pub below: Vec<String>,
+}
+
+impl Default for Sketch {
+    fn default() -> Self {
+        Self { arch: Arch::X86_64, repos: Vec::new(), below: Vec::new() }
+    }
 }
 
 /// A repository.
@@ -90,6 +99,7 @@ impl Case {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             below = word == "below";
             match word {
+                "arch" => case.sketch.arch = rest.parse().unwrap(),
                 "repo" => case.sketch.repos.push(RepoSketch::parse(rest)),
                 "below" => {}
                 "ask" => case.questions.push((Question::parse(rest), false)),
@@ -168,6 +178,9 @@ impl fmt::Display for Question {
 
 impl fmt::Display for Sketch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.arch != Arch::X86_64 {
+            writeln!(f, "arch {}", self.arch.rpm())?;
+        }
         for repo in &self.repos {
             write!(f, "repo {}", repo.id)?;
             repo.options.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))?;

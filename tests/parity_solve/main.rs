@@ -24,8 +24,8 @@ use crate::case::{Case, Question};
 use crate::world::{Answer, World};
 
 /// Random requests when nothing else is asked for, and the number of the first world they are about.
-const RANDOM: u32 = 360;
-const SEED: u32 = 5;
+const RANDOM: u32 = 800;
+const SEED: u32 = 0;
 
 const USAGE: &str = "just parity-solve [--only a|b|c] [--random REQUESTS] [--seed N] [CORPUS] [CASE...]
   a: a corpus (the directory given, or $STRATA_CORPUS); b: random repositories; c: the cases in

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use strata::package::Arch;
+
 use crate::case::RepoSketch;
 
 /// Writes `repodata` of the packages in `path`.
-pub fn write(path: &Path, repo: &RepoSketch) {
+pub fn write(path: &Path, repo: &RepoSketch, arch: Arch) {
     let mut createrepo = Command::new("createrepo_c");
     createrepo.args(["-q", "--general-compress-type=gz"]);
     if !repo.comps.is_empty() {
@@ -19,12 +21,12 @@ pub fn write(path: &Path, repo: &RepoSketch) {
     run(createrepo.arg(path));
     if !repo.modules.is_empty() {
         let file = path.join("modules.yaml");
-        fs::write(&file, modules(&repo.modules)).unwrap();
+        fs::write(&file, modules(&repo.modules, arch)).unwrap();
         run(Command::new("modifyrepo_c").args(["--mdtype=modules"]).arg(&file).arg(path.join("repodata")));
     }
 }
 
-fn modules(lines: &[String]) -> String {
+fn modules(lines: &[String], arch: Arch) -> String {
     let mut yaml = String::new();
     for line in lines {
         let mut parts = line.split("; ");
@@ -32,14 +34,14 @@ fn modules(lines: &[String]) -> String {
         let title: Vec<&str> = title.split(':').collect();
         let parts: Vec<(&str, &str)> = parts.map(|part| part.split_once(' ').unwrap()).collect();
         yaml += &match kind {
-            "stream" => stream(&title, &parts),
+            "stream" => stream(&title, &parts, arch),
             _ => defaults(&title, &parts),
         };
     }
     yaml
 }
 
-fn stream(title: &[&str], parts: &[(&str, &str)]) -> String {
+fn stream(title: &[&str], parts: &[(&str, &str)], arch: Arch) -> String {
     let [name, stream, version, context] = title else { panic!("{title:?}") };
     let list = |kind: &str| {
         let items = parts.iter().filter(|(own, _)| *own == kind).flat_map(|(_, items)| items.split(", "));
@@ -63,10 +65,13 @@ fn stream(title: &[&str], parts: &[(&str, &str)]) -> String {
         .collect();
     let profiles = if profiles.is_empty() { String::new() } else { format!("  profiles:\n{profiles}") };
     let artifacts: String = list("artifacts").iter().map(|nevra| format!("    - {nevra}\n")).collect();
+    let artifacts =
+        if artifacts.is_empty() { artifacts } else { format!("  artifacts:\n    rpms:\n{artifacts}") };
     format!(
         "---\ndocument: modulemd\nversion: 2\ndata:\n  name: {name}\n  stream: \"{stream}\"\n  version: {version}\n  \
-         context: {context}\n  arch: x86_64\n  summary: imaginary\n  description: imaginary\n  license:\n    module: \
-         [MIT]\n  dependencies:\n  - requires:\n{needs}{profiles}  artifacts:\n    rpms:\n{artifacts}...\n"
+         context: {context}\n  arch: {}\n  summary: imaginary\n  description: imaginary\n  license:\n    module: \
+         [MIT]\n  dependencies:\n  - requires:\n{needs}{profiles}{artifacts}...\n",
+        arch.rpm()
     )
 }
 

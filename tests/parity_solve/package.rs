@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rpm::{BuildConfig, Dependency, FileOptions, PackageBuilder};
+use rpm::{BuildConfig, Dependency, DependencyFlags, FileOptions, PackageBuilder};
 
-/// Builds in `dir` what a line says: `NAME [EPOCH:]VERSION-RELEASE [ARCH]; needs A >= 1, /b; provides C = 2;
+/// Builds in `dir` what a line says: `NAME [EPOCH:]VERSION-RELEASE [ARCH]; needs A >= 1, /b; pre K; provides C = 2;
 /// conflicts D; obsoletes E < 3; recommends F; suggests G; supplements H; enhances I; file /path; vendor J`.
 pub fn build(dir: &Path, text: &str) -> PathBuf {
     let mut parts = text.split("; ").map(str::trim);
@@ -30,6 +30,10 @@ fn add(builder: &mut PackageBuilder, kind: &str, item: &str) {
         "file" => builder.with_file_contents("", FileOptions::new(item)).unwrap(),
         "vendor" => builder.vendor(item),
         "needs" => builder.requires(dependency(item)),
+        "pre" => {
+            let Dependency { name, flags, version } = dependency(item);
+            builder.requires(Dependency { name, flags: flags | DependencyFlags::SCRIPT_PRE, version })
+        }
         "provides" => builder.provides(dependency(item)),
         "conflicts" => builder.conflicts(dependency(item)),
         "obsoletes" => builder.obsoletes(dependency(item)),

@@ -4,6 +4,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use strata::package::Arch;
+
 use crate::case::{Case, Question, RepoSketch, Sketch};
 
 /// Questions about one world.
@@ -11,17 +13,23 @@ pub const QUESTIONS: u32 = 40;
 
 const NAMES: usize = 40;
 const CAPABILITIES: usize = 12;
+/// Of every so many names one may be below.
+const BELOW_EVERY: usize = 7;
 
 /// The world of this number, and questions about it. A number always means the same.
 pub fn case(number: u32) -> Case {
     let rng = &mut ChaCha8Rng::seed_from_u64(number.into());
-    let mut sketch = Sketch::default();
+    let arch = if rng.gen_ratio(1, 4) { Arch::Aarch64 } else { Arch::X86_64 };
+    let mut sketch = Sketch { arch, ..Sketch::default() };
     for index in 0..*[1, 1, 2, 3].choose(rng).expect("not empty") {
         sketch.repos.push(repo(rng, index));
     }
+    let modular = rng.gen_ratio(1, 4);
     for index in 0..NAMES {
         for version in 1..=rng.gen_range(1..=3) {
-            let package = package(rng, index, version);
+            // beside what is below or hidden, other architectures are another matter (docs/parity-solve.md)
+            let one_arch = modular || index.is_multiple_of(BELOW_EVERY);
+            let package = package(rng, &arches(arch)[..if one_arch { 4 } else { 5 }], index, version);
             let repo = rng.gen_range(0..sketch.repos.len());
             sketch.repos[repo].packages.push(package.clone());
             // the same package in another repository, too
@@ -36,11 +44,13 @@ pub fn case(number: u32) -> Case {
     if rng.gen_ratio(1, 2) {
         groups(rng, &mut sketch);
     }
-    if rng.gen_ratio(1, 3) {
-        sketch.below = (0..rng.gen_range(1..5)).map(|index| below(rng, index)).collect();
+    if modular {
+        modules(rng, &mut sketch);
     }
-    let has_groups = sketch.repos.iter().any(|repo| !repo.comps.is_empty());
-    let questions = (0..QUESTIONS).map(|_| (question(rng, has_groups), false)).collect();
+    if rng.gen_ratio(1, 3) {
+        sketch.below = (0..rng.gen_range(1..5)).map(|index| below(rng, arch, index)).collect();
+    }
+    let questions = (0..QUESTIONS).map(|_| (question(rng, &sketch), false)).collect();
     Case { name: format!("random-{number}"), sketch, questions }
 }
 
@@ -59,8 +69,16 @@ fn repo(rng: &mut ChaCha8Rng, index: usize) -> RepoSketch {
     RepoSketch { id: format!("r{index}"), options, ..RepoSketch::default() }
 }
 
-fn package(rng: &mut ChaCha8Rng, index: usize, version: u32) -> String {
-    let arch = *["x86_64", "x86_64", "x86_64", "noarch", "i686"].choose(rng).expect("not empty");
+/// The architectures of packages in a world, the system's other one last.
+fn arches(arch: Arch) -> [&'static str; 5] {
+    let own = arch.rpm();
+    // what is foreign is another matter (docs/parity-solve.md: arch-foreign)
+    let other = if arch == Arch::X86_64 { "i686" } else { own };
+    [own, own, own, "noarch", other]
+}
+
+fn package(rng: &mut ChaCha8Rng, arches: &[&str], index: usize, version: u32) -> String {
+    let arch = *arches.choose(rng).expect("not empty");
     let epoch = if rng.gen_ratio(1, 20) { "1:" } else { "" };
     let mut text = format!("{} {epoch}{version}-1 {arch}; file /usr/share/f{index}", name(index));
     let mut add =
@@ -72,6 +90,7 @@ fn package(rng: &mut ChaCha8Rng, index: usize, version: u32) -> String {
         };
     add(rng, "provides", 50, 2, |rng| format!("{} = {}", capability(rng), rng.gen_range(1..4)));
     add(rng, "needs", 70, 3, need);
+    add(rng, "pre", 10, 2, need);
     add(rng, "conflicts", 8, 1, |rng| if rng.gen_ratio(1, 4) { rich(rng, 0) } else { ranged(rng) });
     add(rng, "obsoletes", 5, 1, |rng| format!("{} < 2", any_name(rng)));
     add(rng, "recommends", 20, 2, need);
@@ -83,8 +102,8 @@ fn package(rng: &mut ChaCha8Rng, index: usize, version: u32) -> String {
 }
 
 /// A package below: what needs nothing, as layers below are complete.
-fn below(rng: &mut ChaCha8Rng, index: usize) -> String {
-    let mut text = format!("{} {}-1", name(index * 7), rng.gen_range(1..4));
+fn below(rng: &mut ChaCha8Rng, arch: Arch, index: usize) -> String {
+    let mut text = format!("{} {}-1 {}", name(index * BELOW_EVERY), rng.gen_range(1..4), arch.rpm());
     if rng.gen_ratio(1, 2) {
         text += &format!("; provides {} = {}", capability(rng), rng.gen_range(1..4));
     }
@@ -110,20 +129,58 @@ fn groups(rng: &mut ChaCha8Rng, sketch: &mut Sketch) {
     sketch.repos[0].comps.push("environment e0, Environment 0; groups g0, g1; options g2".to_owned());
 }
 
-fn question(rng: &mut ChaCha8Rng, has_groups: bool) -> Question {
+/// Modules of two streams, of packages anywhere.
+fn modules(rng: &mut ChaCha8Rng, sketch: &mut Sketch) {
+    let packages: Vec<String> = sketch.repos.iter().flat_map(|repo| repo.packages.clone()).collect();
+    for module in 0..3 {
+        let repo = rng.gen_range(0..sketch.repos.len());
+        for stream in 1..=2 {
+            let own: Vec<&String> = packages.choose_multiple(rng, 4).collect();
+            let artifacts = own.iter().map(|text| artifact(text)).collect::<Vec<_>>().join(", ");
+            let name = |text: &&String| text.split(' ').next().expect("not empty").to_owned();
+            let (first, second) = (name(&own[0]), name(&own[1]));
+            let mut text = format!(
+                "stream m{module}:{stream}:1:c0; artifacts {artifacts}; profile common {first}; \
+                 profile full {first}, {second}; needs platform:el9"
+            );
+            if rng.gen_ratio(1, 4) {
+                text += &format!(", m{}:{}", (module + 1) % 3, rng.gen_range(1..3));
+            }
+            sketch.repos[repo].modules.push(text);
+        }
+        if rng.gen_ratio(1, 2) {
+            let default = format!("default m{module}:{}; profiles common", rng.gen_range(1..3));
+            sketch.repos[repo].modules.push(default);
+        }
+    }
+}
+
+/// A package as modules name it, with its epoch.
+fn artifact(text: &str) -> String {
+    let identity: Vec<&str> = text.split(';').next().expect("not empty").split(' ').collect();
+    let epoch = if identity[1].contains(':') { "" } else { "0:" };
+    format!("{}-{epoch}{}.{}", identity[0], identity[1], identity[2])
+}
+
+fn question(rng: &mut ChaCha8Rng, sketch: &Sketch) -> Question {
+    let has_groups = sketch.repos.iter().any(|repo| !repo.comps.is_empty());
+    let has_modules = sketch.repos.iter().any(|repo| !repo.modules.is_empty());
+    let stream = |rng: &mut ChaCha8Rng| format!("m{}:{}", rng.gen_range(0..3), rng.gen_range(1..3));
     let install = (0..rng.gen_range(1..=4)).map(|_| match rng.gen_range(0..12) {
         0 | 1 => capability(rng),
         2 => format!("{} >= 2", any_name(rng)),
         3 => format!("/usr/share/f{}", rng.gen_range(0..NAMES)),
         4 => format!("{}-{}", any_name(rng), rng.gen_range(1..4)),
-        5 => {
-            format!("{}.{}", any_name(rng), ["i686", "x86_64", "noarch", "*"].choose(rng).expect("not empty"))
-        }
+        5 if rng.gen_ratio(1, 4) => format!("{}.*", any_name(rng)),
+        5 => format!("{}.{}", any_name(rng), arches(sketch.arch).choose(rng).expect("not empty")),
         6 => format!("{}*", &any_name(rng)[..5]),
         7 if has_groups => match rng.gen_range(0..5) {
             4 => "@e0".to_owned(),
             group => format!("@g{group}{}", ["", "", "/optional"].choose(rng).expect("not empty")),
         },
+        8 if has_modules => {
+            format!("@{}{}", stream(rng), ["", "/common", "/full"].choose(rng).expect("not empty"))
+        }
         _ => any_name(rng),
     });
     let install: std::collections::BTreeSet<String> = install.collect();
@@ -133,7 +190,7 @@ fn question(rng: &mut ChaCha8Rng, has_groups: bool) -> Question {
         exclude: if rng.gen_ratio(1, 4) { vec![any_name(rng)] } else { Vec::new() },
         weak: rng.gen_ratio(1, 2),
         no_weak: if rng.gen_ratio(1, 6) { vec![any_name(rng)] } else { Vec::new() },
-        modules: Vec::new(),
+        modules: if has_modules && rng.gen_ratio(1, 3) { vec![stream(rng)] } else { Vec::new() },
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{metadata, package};
 /// Repositories on disk and what strata reads of them.
 pub struct World {
     dir: TempDir,
+    arch: Arch,
     repos: Vec<plan::Repo>,
     metadata: Vec<RepoMetadata>,
     parents: Vec<Parent>,
@@ -40,19 +41,19 @@ struct DnfAnswer {
 }
 
 impl World {
-    fn empty() -> Self {
+    fn empty(arch: Arch) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, repos: vec![], metadata: vec![], parents: vec![], installed: vec![] }
+        Self { dir, arch, repos: vec![], metadata: vec![], parents: vec![], installed: vec![] }
     }
 
     /// Builds what a sketch says.
     pub fn build(sketch: &Sketch) -> Self {
-        let mut world = Self::empty();
+        let mut world = Self::empty(sketch.arch);
         for repo in &sketch.repos {
             let path = world.dir.path().join(&repo.id);
             fs::create_dir(&path).unwrap();
             repo.packages.iter().for_each(|text| drop(package::build(&path, text)));
-            metadata::write(&path, repo);
+            metadata::write(&path, repo, sketch.arch);
             world.read(plan_repo(repo, &path));
         }
         let path = world.dir.path().join("below");
@@ -66,7 +67,7 @@ impl World {
 
     /// Repositories that are there, by id, and RPM files of the layers below.
     pub fn of(repos: &[(&str, PathBuf)], below: &[PathBuf]) -> Self {
-        let mut world = Self::empty();
+        let mut world = Self::empty(Arch::X86_64);
         for (id, path) in repos {
             let sketch = RepoSketch { id: (*id).to_owned(), ..RepoSketch::default() };
             world.read(plan_repo(&sketch, path));
@@ -121,7 +122,7 @@ impl World {
         let (local, names, nevras) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let (builds, held) = (BTreeMap::new(), resolve::Held::new());
         let solution = resolve::solve(&Request {
-            arch: Arch::X86_64,
+            arch: self.arch,
             platform: "el9",
             repos,
             parents: &self.parents,
@@ -151,15 +152,16 @@ impl World {
         fs::write(root.path().join(".rpmmacros"), "%_dbpath /db\n").unwrap();
         let repos: Vec<_> = self.repos.iter().map(dnf_repo).collect();
         let task = serde_json::json!({
-            "root": root.path(), "arch": "x86_64", "repos": repos, "installed": self.installed,
+            "root": root.path(), "arch": self.arch.rpm(), "repos": repos, "installed": self.installed,
             "requests": questions, "modular": self.metadata.iter().any(|repo| !repo.modules.streams.is_empty()),
         });
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity_solve/ask-dnf.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ask-dnf.py");
         // the system's python has dnf's modules, another one on PATH may not
         let mut dnf = Command::new("/usr/bin/python3")
             .arg(script)
             .env("HOME", root.path())
-            .env("LD_PRELOAD", fedora())
+            .env("LD_LIBRARY_PATH", libsolv())
+            .env("LD_PRELOAD", libsolv().join("fedora.so"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -176,18 +178,45 @@ impl World {
     }
 }
 
-/// What makes Debian's libsolv one of Fedora, built once.
-fn fedora() -> &'static Path {
-    static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, library) = BUILT.get_or_init(|| {
+/// A directory with the libsolv that dnf is to run with, made once: strata's own, as other versions choose otherwise,
+/// and what makes it Fedora's.
+fn libsolv() -> &'static Path {
+    static MADE: OnceLock<TempDir> = OnceLock::new();
+    let dir = MADE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let library = dir.path().join("fedora.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity_solve/fedora.c");
-        let built = Command::new("cc").args(["-shared", "-fPIC", source, "-o"]).arg(&library).status();
-        assert!(built.expect("a C compiler is needed").success());
-        (dir, library)
+        let built = built_libsolv();
+        let source = cmake_value(&built.join("build/CMakeCache.txt"), "libsolv_SOURCE_DIR:STATIC");
+        let versions = Path::new(&source).join("src/libsolv.ver");
+        cc(Command::new("cc")
+            .args(["-shared", "-Wl,-soname,libsolv.so.1", "-Wl,--whole-archive"])
+            .arg(built.join("lib/libsolv.a"))
+            .args(["-Wl,--no-whole-archive", "-o"])
+            .arg(dir.path().join("libsolv.so.1"))
+            .arg(format!("-Wl,--version-script={}", versions.display())));
+        let fedora = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity_solve/fedora.c");
+        cc(Command::new("cc").args(["-shared", "-fPIC", fedora, "-o"]).arg(dir.path().join("fedora.so")));
+        dir
     });
-    library
+    dir.path()
+}
+
+/// Where cargo has built libsolv for strata last.
+fn built_libsolv() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).expect("tests are in PROFILE/deps");
+    let builds = fs::read_dir(profile.join("build")).unwrap().map(|entry| entry.unwrap().path().join("out"));
+    let built = |out: &PathBuf| fs::metadata(out.join("lib/libsolv.a")).and_then(|file| file.modified());
+    builds.max_by_key(|out| built(out).ok()).expect("strata is built")
+}
+
+fn cmake_value(cache: &Path, key: &str) -> String {
+    let text = fs::read_to_string(cache).unwrap();
+    let values = text.lines().filter_map(|line| line.split_once('='));
+    values.filter(|(own, _)| *own == key).map(|(_, value)| value.to_owned()).next().expect(key)
+}
+
+fn cc(command: &mut Command) {
+    assert!(command.status().expect("a C compiler is needed").success(), "{command:?}");
 }
 
 fn request(question: &Question) -> Packages {

@@ -1,9 +1,13 @@
 """What dnf would do: reads {root, arch, modular, repos, installed, requests} on stdin, writes one answer per request.
 
-An answer is null (no solution) or {"install": [nevra...], "remove": [nevra...]}; an upgrade is both. The
-packages in `installed` (paths of RPMs) are there before, in the rpmdb only. They stay as they are: each is asked for,
-other versions of it are excluded, and what it fulfils is not asked for again. HOME is `root`, whose .rpmmacros moves the rpmdb to /db, out of the way of each
-distribution's own idea.
+An answer is null (no solution) or {"install": [nevra...], "remove": [nevra...]}; an upgrade is both. The packages in
+`installed` (paths of RPMs) are there before, in the rpmdb only. A request is
+
+- {install, exclude, weak, no_weak, modules}: what is installed stays as it is; each is asked for, other versions of it
+  are excluded, and what it fulfils is not asked for again;
+- {security: "eq"} or {security: "gte"}: what `dnf upgrade-minimal --security` or `dnf upgrade --security` would do.
+
+HOME is `root`, whose .rpmmacros moves the rpmdb to /db, out of the way of each distribution's own idea.
 """
 
 import json
@@ -13,6 +17,8 @@ import sys
 
 import dnf
 import dnf.module.module_base
+import dnf.sack
+import hawkey
 import libdnf
 import rpm
 
@@ -22,6 +28,14 @@ root = task["root"]
 os.makedirs(root + "/db", exist_ok=True)
 # reading modules again and again adds up
 dnf.base.WITH_MODULES = task["modular"]
+
+
+def load_repo(sack, repo, build_cache, **options):
+    """What a package needs stays in the order of the metadata: dnf's cache would sort it by how often it occurs."""
+    hawkey.Sack.load_repo(sack, repo, build_cache=False, **options)
+
+
+dnf.sack.Sack.load_repo = load_repo
 
 
 def record(paths):
@@ -77,8 +91,9 @@ def bases():
 
     def base_for(request):
         nonlocal base, last
-        exclude = request["exclude"]
-        modular = task["modular"] and (request["modules"] or any(s.startswith("@") for s in request["install"]))
+        exclude = request.get("exclude", [])
+        groups = any(spec.startswith("@") for spec in request.get("install", []))
+        modular = task["modular"] and (groups or request["modules"])
         if base is None or (task["modular"] and exclude != last) or modular:
             base = open_base(exclude)
             last = None if modular else exclude
@@ -95,16 +110,18 @@ def bases():
     return base_for
 
 
-def open_specs(base, specs):
-    """Entries that packages below do not fulfil."""
-    for spec in specs:
-        plain = not spec.startswith("@") and not dnf.util.is_glob_pattern(spec)
-        if not (plain and dnf.subject.Subject(spec).get_best_query(base.sack, with_src=False).installed()):
-            yield spec
+def is_open(base, spec):
+    """Whether packages below do not fulfil an entry; a glob is open as long as it names others, too."""
+    if spec.startswith("@"):
+        return True
+    found = dnf.subject.Subject(spec).get_best_query(base.sack, with_src=False)
+    return not found.installed() or bool(dnf.util.is_glob_pattern(spec) and found.available())
 
 
 def stay(base):
-    installed = base.sack.query().installed()
+    installed = base.sack.query(flags=hawkey.IGNORE_EXCLUDES).installed()
+    # what is excluded is not to be added
+    base.sack.remove_excludes(installed)
     for package in installed:
         base._goal.install(package)
     onlies = base.sack.query().available().filterm(provides=base.conf.installonlypkgs)
@@ -113,25 +130,38 @@ def stay(base):
         base.sack.add_excludes(others.difference(onlies))
 
 
-def enable(base, streams):
-    """Enables streams as `dnf module enable` does, which goes on where defaults stand against them."""
+def despite_defaults(ask, specs):
+    """Asks as dnf's commands do, which go on where default streams of modules stand against each other."""
     try:
-        dnf.module.module_base.ModuleBase(base).enable(streams)
+        ask(specs)
     except dnf.exceptions.MarkingErrors as error:
         defaults = libdnf.module.ModulePackageContainer.ModuleErrorType_ERROR_IN_DEFAULTS
-        problems = error.module_depsolv_errors
-        if error.no_match_group_specs or error.error_group_specs or problems[1] != defaults:
+        others = (error.no_match_group_specs, error.error_group_specs, error.no_match_pkg_specs, error.error_pkg_specs)
+        if any(others) or error.module_depsolv_errors[1] != defaults:
             raise
 
 
-def solve(base, request):
+def install(base, request):
     base.conf.install_weak_deps = request["weak"]
     base.conf.exclude_from_weak = request["no_weak"]
+    if request["modules"]:
+        despite_defaults(dnf.module.module_base.ModuleBase(base).enable, request["modules"])
+    stay(base)
+    despite_defaults(base.install_specs, [spec for spec in request["install"] if is_open(base, spec)])
+
+
+def upgrade(base, security):
+    base.add_security_filters(security, types=["security"])
+    base.upgrade_all()
+
+
+def solve(request):
+    base = base_for(request)
     try:
-        if request["modules"]:
-            enable(base, request["modules"])
-        stay(base)
-        base.install_specs(list(open_specs(base, request["install"])))
+        if "security" in request:
+            upgrade(base, request["security"])
+        else:
+            install(base, request)
         base.resolve()
     except (dnf.exceptions.Error, libdnf._error.Error):
         return None
@@ -145,4 +175,4 @@ def solve(base, request):
 if task["installed"]:
     record(task["installed"])
 base_for = bases()
-json.dump([solve(base_for(request), request) for request in task["requests"]], sys.stdout)
+json.dump([solve(request) for request in task["requests"]], sys.stdout)
