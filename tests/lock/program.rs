@@ -185,22 +185,26 @@ src='tool-2-1.src.rpm'><filename>tool-2-1.x86_64.rpm</filename></package></colle
 
 /// NEVRAs that dnf would put in and take away.
 #[derive(Deserialize)]
-struct Upgrade {
+struct Change {
     install: BTreeSet<String>,
     remove: BTreeSet<String>,
 }
 
-/// What dnf would upgrade of the packages in these files for security, "eq" or "gte".
-fn upgrade(repo: &Path, installed: &[PathBuf], security: &str) -> Upgrade {
+/// dnf's answer to one request (`tests/ask-dnf.py`) over a repository, with the packages in these files installed.
+fn dnf(repo: &Path, installed: &[PathBuf], request: &Value) -> Change {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join(".rpmmacros"), "%_dbpath /db\n").unwrap();
+    let repo = json!({
+        "id": "os", "baseurl": [format!("file://{}", repo.display())], "priority": 99, "cost": 1000,
+        "includepkgs": [], "excludepkgs": [], "module_hotfixes": false,
+    });
     let task = json!({
-        "root": root.path(), "arch": "x86_64", "installed": installed,
-        "baseurl": format!("file://{}", repo.display()), "security": security,
+        "root": root.path(), "arch": "x86_64", "modular": request.get("modules").is_some(),
+        "repos": [repo], "installed": installed, "requests": [request],
     });
     // the system's python has dnf's modules, another one on PATH may not
     let mut dnf = Command::new("/usr/bin/python3")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lock/ask-dnf.py"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ask-dnf.py"))
         .env("HOME", root.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -209,7 +213,8 @@ fn upgrade(repo: &Path, installed: &[PathBuf], security: &str) -> Upgrade {
     dnf.stdin.take().unwrap().write_all(task.to_string().as_bytes()).unwrap();
     let output = dnf.wait_with_output().unwrap();
     assert!(output.status.success(), "asking dnf failed: is python3-dnf installed?");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let [answer]: [Option<Change>; 1] = serde_json::from_slice(&output.stdout).unwrap();
+    answer.expect("dnf finds a solution")
 }
 
 #[test]
@@ -226,7 +231,7 @@ fn security_only_is_dnfs() {
     let dnfs = |how: &str| {
         fs::write(stream.path("updateinfo.xml"), UPDATEINFO).unwrap();
         run(Command::new("modifyrepo_c").arg(stream.path("updateinfo.xml")).arg(repo.join("repodata")));
-        let answer = upgrade(&repo, &installed, how);
+        let answer = dnf(&repo, &installed, &json!({ "security": how }));
         &(&before - &answer.remove) | &answer.install
     };
     let expected = dnfs("eq");
@@ -403,4 +408,80 @@ fn packages_of_an_imported_lock_have_not_left() {
         fs::rename(stream.path("lib.rpm"), &lib).unwrap();
         stream.offer("x86_64", &[]);
     }
+}
+
+const COMPS: &str = "<comps>
+<group><id>web</id><name>Web</name><packagelist>
+<packagereq type='mandatory'>httpd</packagereq><packagereq type='default'>mod_ssl</packagereq>
+<packagereq type='optional'>manual</packagereq><packagereq type='conditional' requires='node'>node-web</packagereq>
+</packagelist></group>
+<group><id>tools</id><name>Tools</name><packagelist><packagereq type='default'>top</packagereq></packagelist></group>
+<group><id>games</id><name>Games</name><packagelist><packagereq type='default'>chess</packagereq></packagelist></group>
+<environment><id>server</id><name>Server</name><grouplist><groupid>tools</groupid></grouplist>
+<optionlist><groupid>games</groupid></optionlist></environment>
+</comps>";
+
+/// Two streams of nodejs, of which 18 is the default, and two of db without a default.
+fn modules() -> String {
+    let stream = |name: &str, stream: u32, package: &str| {
+        format!(
+            "---\ndocument: modulemd\nversion: 2\ndata:\n  name: {name}\n  stream: '{stream}'\n  version: 1\n  \
+             context: c\n  arch: x86_64\n  summary: x\n  description: x\n  license: {{module: [MIT]}}\n  \
+             dependencies: [{{requires: {{platform: [el9]}}}}]\n  profiles: {{common: {{rpms: [{package}]}}}}\n  \
+             artifacts: {{rpms: ['{package}-0:{stream}-1.x86_64']}}\n...\n"
+        )
+    };
+    let default = "---\ndocument: modulemd-defaults\nversion: 1\ndata: {module: nodejs, stream: '18', \
+                   profiles: {'18': [common]}}\n...\n";
+    let streams = [("nodejs", 18, "node"), ("nodejs", 20, "node"), ("db", 10, "db"), ("db", 12, "db")];
+    default.to_owned() + &streams.map(|(name, number, package)| stream(name, number, package)).concat()
+}
+
+#[test]
+fn groups_environments_and_modules_are_dnfs() {
+    let stream = Stream::new(&["x86_64"], "", &[]);
+    let repo = stream.repo("x86_64");
+    for text in [
+        "httpd 1-1; needs lib",
+        "lib 1-1",
+        "mod_ssl 1-1",
+        "manual 1-1",
+        "node-web 1-1",
+        "top 1-1; recommends chess",
+        "chess 1-1",
+        "node 18-1",
+        "node 20-1",
+        "db 10-1",
+        "db 12-1",
+        "app 1-1; needs db",
+    ] {
+        build(&repo, text);
+    }
+    fs::write(stream.path("comps.xml"), COMPS).unwrap();
+    fs::write(stream.path("modules.yaml"), modules()).unwrap();
+    run(Command::new("createrepo_c").arg("-q").arg("-g").arg(stream.path("comps.xml")).arg(&repo));
+    run(Command::new("modifyrepo_c").arg(stream.path("modules.yaml")).arg(repo.join("repodata")));
+    let manifest = stream.path("manifests/s/base.toml");
+    for (install, modules, count) in [
+        (&["@web"][..], &[][..], 3),
+        (&["@Server", "@web/mandatory,optional"], &[], 4),
+        (&["@web", "node"], &[], 5),
+        (&["@web", "@nodejs"], &[], 5),
+        (&["@nodejs:20/common"], &[], 1),
+        (&["node"], &["nodejs:20"], 1),
+        (&["@server", "app"], &["db:10"], 3),
+        (&["@db:12/common", "app"], &[], 2),
+    ] {
+        fs::write(&manifest, format!("[packages]\ninstall = {install:?}\nmodules = {modules:?}\n")).unwrap();
+        stream.lock(&["--update"]);
+        let request = json!({
+            "install": install, "modules": modules, "exclude": [], "weak": false, "no_weak": [],
+        });
+        let expected = dnf(&repo, &[], &request).install;
+        assert_eq!(stream.locked("x86_64"), expected, "{install:?} {modules:?}");
+        assert_eq!(expected.len(), count, "{expected:?}");
+    }
+    // what dnf sees no package of, strata neither
+    fs::write(&manifest, "[packages]\ninstall = ['app']\n").unwrap();
+    assert_eq!(stream.strata(&["--update"]).status.code(), Some(1));
 }
