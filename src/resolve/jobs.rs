@@ -44,9 +44,14 @@ pub fn jobs<'a>(
     request.packages.remove.iter().for_each(|entry| builder.remove(entry));
     request.packages.overrides.iter().for_each(|entry| builder.replace(entry));
     builder.keep_the_rest();
-    // sorted, so that the order of a manifest's lines never decides
+    // sorted, so that the order of a manifest's lines never decides; dnf asks for modules first, for groups last
     let mut install: Vec<_> = request.packages.install.iter().collect();
-    install.sort_by_key(|entry| &entry.value);
+    let is_module = |entry: &Sourced<String>| modularity.profile(&entry.value, request.repos).is_some();
+    install.sort_by_key(|entry| match entry.value.starts_with('@') {
+        true if is_module(entry) => (0, &entry.value),
+        true => (2, &entry.value),
+        false => (1, &entry.value),
+    });
     install.into_iter().for_each(|entry| builder.install(entry));
     match builder.failed.is_empty() {
         true => Ok(Jobs { jobs: builder.jobs, absent: builder.absent }),
