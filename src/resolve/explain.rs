@@ -409,8 +409,19 @@ impl Story<'_, '_> {
             Rule::NotInstallable(_) => {
                 Some(Tree::leaf(format!("{} cannot be installed on this architecture", self.named(id))))
             }
+            Rule::Inferior(_) => Some(self.inferior(id)),
             Rule::Job(_) | Rule::Stays(_) => None,
         }
+    }
+
+    fn inferior(&mut self, id: PackageId) -> Tree {
+        let Nevra { name, arch, .. } = &self.universe.package(id).nevra;
+        self.problem.edits.extend(reveal(self.universe, |package| package.nevra.name == *name));
+        self.problem
+            .advice
+            .push(format!("add `{name}.{arch}` to `install` if it is to be of that architecture"));
+        let text = format!("{} is for a lesser architecture than others of its name", self.named(id));
+        Tree { text, branches: hidden_notes(self.universe, |nevra| nevra.name == *name) }
     }
 
     fn nothing_provides(&mut self, id: PackageId, dependency: &str) -> Tree {
@@ -464,7 +475,9 @@ impl Story<'_, '_> {
 fn concerns(rule: &Rule, id: PackageId) -> bool {
     match *rule {
         Rule::Job(_) | Rule::Stays(_) => false,
-        Rule::NothingProvides(a, _) | Rule::Requires(a, _) | Rule::NotInstallable(a) => a == id,
+        Rule::NothingProvides(a, _) | Rule::Requires(a, _) | Rule::NotInstallable(a) | Rule::Inferior(a) => {
+            a == id
+        }
         Rule::SameName(a, b) | Rule::Conflicts(a, b, _) | Rule::Obsoletes(a, b, _) => a == id || b == id,
     }
 }

@@ -88,6 +88,8 @@ pub enum Rule {
     Obsoletes(PackageId, PackageId, DependencyId),
     /// A package that can't be installed on this architecture.
     NotInstallable(PackageId),
+    /// A package for an architecture that is taken in the place of a better one only if it is asked for.
+    Inferior(PackageId),
 }
 
 /// A dependency that is no dependency.
@@ -106,6 +108,11 @@ type List = fn(&mut ffi::Solvable) -> &mut ffi::Offset;
 pub struct Pool {
     raw: NonNull<ffi::Pool>,
     packages: usize,
+    /// How many of them, the first ones, can be chosen.
+    visible: usize,
+    /// A bit for each solvable that can be chosen, and how libsolv is told of them.
+    considered: Vec<u8>,
+    considered_map: Box<ffi::Map>,
 }
 
 /// A repository in the pool, to be filled.
@@ -124,9 +131,12 @@ impl Pool {
             ffi::pool_setarch(raw.as_ptr(), arch.as_ptr());
             // RHEL's and Fedora's libsolv has it on (configured with -DFEDORA=1)
             ffi::pool_set_flag(raw.as_ptr(), ffi::POOL_FLAG_IMPLICITOBSOLETEUSESCOLORS as i32, 1);
+            // what is hidden is in sight nevertheless, as in libdnf (`dnf_sack_init`)
+            ffi::pool_set_flag(raw.as_ptr(), ffi::POOL_FLAG_WHATPROVIDESWITHDISABLED as i32, 1);
             (*raw.as_ptr()).debugmask = 0;
         }
-        Self { raw, packages: 0 }
+        let considered_map = Box::new(ffi::Map { map: ptr::null_mut(), size: 0 });
+        Self { raw, packages: 0, visible: 0, considered: Vec::new(), considered_map }
     }
 
     /// Adds a repository and its packages. `priority` and `cost` are dnf's: lower wins.
@@ -136,28 +146,48 @@ impl Pool {
         cost: i32,
         packages: impl Iterator<Item = &'p RepoPackage>,
     ) -> Result<RepoHandle, BadDependency> {
-        // SAFETY: the pool is live and owns the repo, which lives as long; repo_create never returns null and
-        // the name may be.
-        let repo = unsafe {
-            let repo = ffi::repo_create(self.raw.as_ptr(), ptr::null());
-            (*repo).priority = priority.saturating_neg();
-            (*repo).subpriority = cost.saturating_neg();
-            NonNull::new_unchecked(repo)
-        };
+        let repo = self.new_repo(priority, cost);
         let mut interned = HashMap::default();
         for package in packages {
             self.add_package(repo, package, &mut interned)?;
         }
+        self.visible = self.packages;
         Ok(RepoHandle(repo))
     }
 
-    /// `interned` has the dependencies that packages added before share with this one.
-    fn add_package(
+    /// Adds packages of a repository that can't be chosen, after all that can. Others are weighed by them: whether there
+    /// is a later version or another architecture, and that is all libsolv needs to know of them.
+    pub fn add_hidden<'p>(
         &mut self,
-        repo: NonNull<ffi::Repo>,
-        package: &RepoPackage,
-        interned: &mut FxHashMap<*const Dependency, DependencyId>,
-    ) -> Result<(), BadDependency> {
+        priority: i32,
+        cost: i32,
+        packages: impl Iterator<Item = &'p RepoPackage>,
+    ) {
+        let repo = self.new_repo(priority, cost);
+        for package in packages {
+            let (id, own) = self.add_solvable(repo, package);
+            // what is malformed is hidden well
+            for provided in package.provides.iter().filter_map(|provided| self.intern(provided).ok()) {
+                if provided.0 != own {
+                    self.add_dependency(id, |s| &mut s.provides, provided.0);
+                }
+            }
+        }
+    }
+
+    fn new_repo(&mut self, priority: i32, cost: i32) -> NonNull<ffi::Repo> {
+        // SAFETY: the pool is live and owns the repo, which lives as long; repo_create never returns null and
+        // the name may be.
+        unsafe {
+            let repo = ffi::repo_create(self.raw.as_ptr(), ptr::null());
+            (*repo).priority = priority.saturating_neg();
+            (*repo).subpriority = cost.saturating_neg();
+            NonNull::new_unchecked(repo)
+        }
+    }
+
+    /// A package that provides itself, and that it does.
+    fn add_solvable(&mut self, repo: NonNull<ffi::Repo>, package: &RepoPackage) -> (ffi::Id, ffi::Id) {
         // SAFETY: the repo belongs to this live pool.
         let id = unsafe { ffi::repo_add_solvable(repo.as_ptr()) };
         assert_eq!(id, PackageId(self.packages).solvable(), "libsolv numbers solvables in sequence");
@@ -177,6 +207,17 @@ impl Pool {
         }
         let own = relation(self.raw, name, evr, ffi::REL_EQ);
         self.add_dependency(id, |s| &mut s.provides, own);
+        (id, own)
+    }
+
+    /// `interned` has the dependencies that packages added before share with this one.
+    fn add_package(
+        &mut self,
+        repo: NonNull<ffi::Repo>,
+        package: &RepoPackage,
+        interned: &mut FxHashMap<*const Dependency, DependencyId>,
+    ) -> Result<(), BadDependency> {
+        let (id, own) = self.add_solvable(repo, package);
         let lists: [(List, _); 8] = [
             (|s| &mut s.provides, &package.provides),
             (|s| &mut s.requires, &package.requires),
@@ -197,7 +238,7 @@ impl Pool {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => {
                         *new.insert(self.intern(dependency).map_err(|reason| BadDependency {
-                            package: nevra.to_string(),
+                            package: package.nevra.to_string(),
                             dependency: dependency.to_string(),
                             reason: reason.to_string(),
                         })?)
@@ -245,8 +286,27 @@ impl Pool {
                 }
             }
         }
+        self.consider();
         // SAFETY: the pool is live.
         unsafe { ffi::pool_createwhatprovides(self.raw.as_ptr()) };
+    }
+
+    /// Tells libsolv what can be chosen.
+    fn consider(&mut self) {
+        let solvables = PackageId(self.packages).solvable() as usize;
+        self.considered = vec![u8::MAX; solvables.div_ceil(8)];
+        for hidden in PackageId(self.visible).solvable() as usize..solvables {
+            self.considered[hidden / 8] &= !(1 << (hidden % 8));
+        }
+        *self.considered_map =
+            ffi::Map { map: self.considered.as_mut_ptr(), size: self.considered.len() as i32 };
+        // SAFETY: the pool is live, and neither frees the map nor outlives it.
+        unsafe { (*self.raw.as_ptr()).considered = &mut *self.considered_map };
+    }
+
+    /// A package that can be chosen.
+    fn visible(&self, solvable: ffi::Id) -> Option<PackageId> {
+        PackageId::of(solvable).filter(|id| id.0 < self.visible)
     }
 
     /// The id of a text that has been interned before.
@@ -302,7 +362,7 @@ impl Pool {
         let how = ffi::SOLVER_SOLVABLE_PROVIDES as ffi::Id;
         // SAFETY: the pool is live and sealed, and the id was interned in it; libsolv extends its own caches.
         unsafe { ffi::pool_job2solvables(self.raw.as_ptr(), &mut found.0, how, dependency.0) };
-        found.iter().filter_map(PackageId::of).collect()
+        found.iter().filter_map(|id| self.visible(id)).collect()
     }
 
     /// Whether a dependency matches the package's own name and EVR, as obsoletes do.
@@ -407,22 +467,22 @@ fn relation(pool: NonNull<ffi::Pool>, left: ffi::Id, right: ffi::Id, flags: u32)
 
 struct Solver<'p> {
     raw: NonNull<ffi::Solver>,
-    // the solver points into the pool
-    _pool: &'p Pool,
+    // the solver points into it
+    pool: &'p Pool,
 }
 
 impl<'p> Solver<'p> {
     fn new(pool: &'p Pool) -> Self {
         // SAFETY: the pool is live and outlives the solver; solver_create never returns null.
         let raw = unsafe { NonNull::new_unchecked(ffi::solver_create(pool.raw.as_ptr())) };
-        Self { raw, _pool: pool }
+        Self { raw, pool }
     }
 
     fn chosen(&self) -> Vec<PackageId> {
         let mut decisions = Queue::new();
         // SAFETY: solver and queue are live.
         unsafe { ffi::solver_get_decisionqueue(self.raw.as_ptr(), &mut decisions.0) };
-        let mut chosen: Vec<_> = decisions.iter().filter_map(PackageId::of).collect();
+        let mut chosen: Vec<_> = decisions.iter().filter_map(|id| self.pool.visible(id)).collect();
         chosen.sort_unstable();
         chosen
     }
@@ -440,7 +500,7 @@ impl<'p> Solver<'p> {
         let kind =
             unsafe { ffi::solver_ruleinfo(self.raw.as_ptr(), rule, &mut from, &mut to, &mut dependency) };
         let dependency = DependencyId(dependency);
-        let (a, b) = (PackageId::of(from), PackageId::of(to));
+        let (a, b) = (self.pool.visible(from), self.pool.visible(to));
         Some(match kind {
             ffi::SolverRuleinfo_SOLVER_RULE_JOB
             | ffi::SolverRuleinfo_SOLVER_RULE_JOB_NOTHING_PROVIDES_DEP
@@ -448,7 +508,12 @@ impl<'p> Solver<'p> {
             // the job's own rule, of which this one is the "best version" part
             ffi::SolverRuleinfo_SOLVER_RULE_BEST => self.job(to)?,
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_NOTHING_PROVIDES_DEP => Rule::NothingProvides(a?, dependency),
-            ffi::SolverRuleinfo_SOLVER_RULE_PKG_REQUIRES => Rule::Requires(a?, dependency),
+            ffi::SolverRuleinfo_SOLVER_RULE_PKG_REQUIRES => {
+                match self.pool.providers(dependency).is_empty() {
+                    true => Rule::NothingProvides(a?, dependency),
+                    false => Rule::Requires(a?, dependency),
+                }
+            }
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_SAME_NAME => Rule::SameName(a?, b?),
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_CONFLICTS => Rule::Conflicts(a?, b?, dependency),
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_SELF_CONFLICT => Rule::Conflicts(a?, a?, dependency),
@@ -456,6 +521,7 @@ impl<'p> Solver<'p> {
             | ffi::SolverRuleinfo_SOLVER_RULE_PKG_IMPLICIT_OBSOLETES
             | ffi::SolverRuleinfo_SOLVER_RULE_PKG_INSTALLED_OBSOLETES => Rule::Obsoletes(a?, b?, dependency),
             ffi::SolverRuleinfo_SOLVER_RULE_PKG_NOT_INSTALLABLE => Rule::NotInstallable(a?),
+            ffi::SolverRuleinfo_SOLVER_RULE_INFARCH => Rule::Inferior(a?),
             ffi::SolverRuleinfo_SOLVER_RULE_UPDATE | ffi::SolverRuleinfo_SOLVER_RULE_FEATURE => {
                 Rule::Stays(a?)
             }

@@ -456,6 +456,20 @@ fn refusals_name_what_stands_against() {
                └─ lib-2-1.x86_64 does not fit"
     );
 
+    // as in dnf: what is excluded does not make room for another architecture
+    let (text, advice) = World::new(&["app 1-1; needs lib", "lib 1-1 i686", "lib 2-1"])
+        .exclude(&["lib-2-1"])
+        .install(&["app"])
+        .refused();
+    assert_eq!(
+        text,
+        "node.toml:10 installs `app`\n\
+         └─ app-1-1.x86_64 requires lib\n   \
+            └─ lib-1-1.i686 is for a lesser architecture than others of its name\n      \
+               └─ lib-2-1.x86_64 is excluded at node.toml:30"
+    );
+    assert_eq!(advice, "add `lib.i686` to `install` if it is to be of that architecture");
+
     let (text, _) = World::new(&["a 1-1; conflicts b", "b 1-1"]).install(&["a", "b"]).refused();
     assert!(text.contains("a-1-1.x86_64 conflicts with b: b-1-1.x86_64"), "{text}");
 

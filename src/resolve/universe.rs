@@ -45,6 +45,13 @@ pub enum Hidden<'a> {
     Module,
 }
 
+impl Hidden<'_> {
+    /// Whether other packages are weighed by the hidden one, as by dnf: it is excluded or of another stream.
+    fn weighs(&self) -> bool {
+        matches!(self, Self::Excluded(_) | Self::Module)
+    }
+}
+
 impl fmt::Display for Hidden<'_> {
     /// Completes "PACKAGE ...".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,13 +120,20 @@ impl<'a> Universe<'a> {
         universe.add(99, 1000, local)?;
         let mut repos: Vec<_> = request.repos.iter().zip(offers).collect();
         repos.sort_by_key(|(repo, _)| (repo.priority, repo.cost));
+        let mut concealed = Vec::new();
         for (repo, packages) in repos {
             let judged = packages.into_iter().map(|package| {
                 let source = Source::Repo(repo.id.as_str());
                 let inactive = || modularity.hides(package, repo).then_some(Hidden::Module);
                 (package, source, verdicts.on(package, source).or_else(inactive))
             });
+            let hidden = universe.hidden.len();
             universe.add(repo.priority, repo.cost, judged)?;
+            concealed.push((repo, hidden..universe.hidden.len()));
+        }
+        for (repo, hidden) in concealed {
+            let concealed = universe.hidden[hidden].iter().filter(|(.., why)| why.weighs());
+            universe.pool.add_hidden(repo.priority, repo.cost, concealed.map(|(package, ..)| *package));
         }
         universe.pool.seal(universe.packages.iter().map(|(package, _)| &package.files[..]));
         for (index, (package, _)) in universe.packages.iter().enumerate() {
