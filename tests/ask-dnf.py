@@ -118,16 +118,9 @@ def is_open(base, spec):
     return not found.installed() or bool(dnf.util.is_glob_pattern(spec) and found.available())
 
 
-def stay(base):
-    installed = base.sack.query(flags=hawkey.IGNORE_EXCLUDES).installed()
-    # what is excluded is not to be added
-    base.sack.remove_excludes(installed)
-    for package in installed:
-        base._goal.install(package)
-    onlies = base.sack.query().available().filterm(provides=base.conf.installonlypkgs)
-    for package in installed:
-        others = base.sack.query().available().filterm(name=package.name, arch=package.arch)
-        base.sack.add_excludes(others.difference(onlies))
+def see_all_below(base):
+    """What is excluded is not to be added; what is there stays, excluded or not."""
+    base.sack.remove_excludes(base.sack.query(flags=hawkey.IGNORE_EXCLUDES).installed())
 
 
 def despite_defaults(ask, specs):
@@ -146,7 +139,7 @@ def install(base, request):
     base.conf.exclude_from_weak = request["no_weak"]
     if request["modules"]:
         despite_defaults(dnf.module.module_base.ModuleBase(base).enable, request["modules"])
-    stay(base)
+    see_all_below(base)
     despite_defaults(base.install_specs, [spec for spec in request["install"] if is_open(base, spec)])
 
 

@@ -17,6 +17,7 @@ mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -122,8 +123,9 @@ fn judge(case: &Case, explained: &str) -> Outcome {
     (questions.len(), told.len())
 }
 
-/// Asks both about a random world, and shows the first difference as small as it can be made.
+/// Asks both about a random world; the first difference of all worlds is shown as small as it can be made.
 fn drawn(number: u32) -> Outcome {
+    static SHOWN: AtomicBool = AtomicBool::new(false);
     let case = random::case(number);
     let questions: Vec<&Question> = case.questions.iter().map(|(question, _)| question).collect();
     let answers = both(&World::build(&case.sketch), &questions);
@@ -132,7 +134,9 @@ fn drawn(number: u32) -> Outcome {
     let told: Vec<String> =
         differing.iter().map(|(question, (strata, dnf))| show(question, strata, dnf)).collect();
     say(&case.name, &told);
-    if let Some((question, _)) = differing.first() {
+    if let Some((question, _)) = differing.first()
+        && !SHOWN.swap(true, Ordering::Relaxed)
+    {
         let (sketch, question) = shrink::smallest(case.sketch, (**question).clone());
         let (strata, dnf) = both(&World::build(&sketch), &[&question]).remove(0);
         say(&format!("{}, smallest", case.name), &[format!("{}\n{sketch}", show(&question, &strata, &dnf))]);

@@ -24,12 +24,9 @@ pub fn case(number: u32) -> Case {
     for index in 0..*[1, 1, 2, 3].choose(rng).expect("not empty") {
         sketch.repos.push(repo(rng, index));
     }
-    let modular = rng.gen_ratio(1, 4);
     for index in 0..NAMES {
         for version in 1..=rng.gen_range(1..=3) {
-            // beside what is below or hidden, other architectures are another matter (docs/parity-solve.md)
-            let one_arch = modular || index.is_multiple_of(BELOW_EVERY);
-            let package = package(rng, &arches(arch)[..if one_arch { 4 } else { 5 }], index, version);
+            let package = package(rng, &arches(arch), index, version);
             let repo = rng.gen_range(0..sketch.repos.len());
             sketch.repos[repo].packages.push(package.clone());
             // the same package in another repository, too
@@ -44,7 +41,7 @@ pub fn case(number: u32) -> Case {
     if rng.gen_ratio(1, 2) {
         groups(rng, &mut sketch);
     }
-    if modular {
+    if rng.gen_ratio(1, 4) {
         modules(rng, &mut sketch);
     }
     if rng.gen_ratio(1, 3) {
@@ -184,13 +181,17 @@ fn question(rng: &mut ChaCha8Rng, sketch: &Sketch) -> Question {
         _ => any_name(rng),
     });
     let install: std::collections::BTreeSet<String> = install.collect();
+    let mut modules = if has_modules && rng.gen_ratio(1, 3) { vec![stream(rng)] } else { Vec::new() };
+    // what the stream of an entry needs is seen by others if it is enabled (docs/parity-solve.md: modules-needed)
+    let wanted = install.iter().filter_map(|entry| entry.strip_prefix('@')).filter(|name| name.contains(':'));
+    modules.extend(wanted.map(|name| name.split('/').next().expect("not empty").to_owned()));
     Question {
         // strata sorts entries, so that their order never decides
         install: install.into_iter().collect(),
         exclude: if rng.gen_ratio(1, 4) { vec![any_name(rng)] } else { Vec::new() },
         weak: rng.gen_ratio(1, 2),
         no_weak: if rng.gen_ratio(1, 6) { vec![any_name(rng)] } else { Vec::new() },
-        modules: if has_modules && rng.gen_ratio(1, 3) { vec![stream(rng)] } else { Vec::new() },
+        modules,
     }
 }
 

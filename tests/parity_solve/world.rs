@@ -161,7 +161,7 @@ impl World {
             .arg(script)
             .env("HOME", root.path())
             .env("LD_LIBRARY_PATH", libsolv())
-            .env("LD_PRELOAD", libsolv().join("fedora.so"))
+            .env("LD_PRELOAD", libsolv().join("preload.so"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -179,7 +179,7 @@ impl World {
 }
 
 /// A directory with the libsolv that dnf is to run with, made once: strata's own, as other versions choose otherwise,
-/// and what makes it Fedora's.
+/// and what is loaded in front of it.
 fn libsolv() -> &'static Path {
     static MADE: OnceLock<TempDir> = OnceLock::new();
     let dir = MADE.get_or_init(|| {
@@ -193,8 +193,16 @@ fn libsolv() -> &'static Path {
             .args(["-Wl,--no-whole-archive", "-o"])
             .arg(dir.path().join("libsolv.so.1"))
             .arg(format!("-Wl,--version-script={}", versions.display())));
-        let fedora = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity_solve/fedora.c");
-        cc(Command::new("cc").args(["-shared", "-fPIC", fedora, "-o"]).arg(dir.path().join("fedora.so")));
+        cc(Command::new("cc")
+            .args(["-shared", "-fPIC"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity_solve/preload.c"))
+            .arg("-I")
+            .arg(built.join("include"))
+            .arg("-L")
+            .arg(dir.path())
+            .arg("-o")
+            .arg(dir.path().join("preload.so"))
+            .arg("-l:libsolv.so.1"));
         dir
     });
     dir.path()
