@@ -21,7 +21,7 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/strata-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 "$here/benches/snapshot-stream.sh" "$snapshot" "$key" "$work/manifests"
-(cd "$work" && STRATA_STORE=$work/lock "$here/target/release/strata" -q lock corpus)
+(cd "$work" && STRATA_STORE=$work/lock "$here/target/release/strata" -q lock corpus) > "$work/log"
 for layer in bootc coreos node; do
     awk -v snapshot="$snapshot" -F'"' '
         /^repo = / { repo = $2 }

@@ -379,6 +379,11 @@ mod tests {
         }
         assert_eq!(Packing::new(&many, 0).count(), LEAST);
         assert_eq!(Packing::new(&sources("a 1 0\nb 1 5\nc 1 50"), LEAST).count(), LEAST);
+        // two classes of one package each, for which a chunk has to be kept free
+        let uneven = sources(
+            &(0..20).map(|n| format!("p{n} 1 {}\n", if n < 2 { 5 * n } else { 20 })).collect::<String>(),
+        );
+        assert_eq!(Packing::new(&uneven, 8).count(), 8);
     }
 
     /// A package that the plan doesn't know joins those of its class, whatever else is new, and many are spread.
