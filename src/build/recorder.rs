@@ -172,7 +172,11 @@ impl Executor for Recorder<'_> {
         let mut ended = ended?;
         let changes = notes.journal.take()?;
         if let (Some(steps), Some(opened)) = (steps, ended.opened.take()) {
-            steps.keep(&ended.outcome, &changes, opened)?;
+            let kept = steps.keep(&ended.outcome, &changes, opened);
+            // what it did is done, whether later builds profit or not
+            kept.unwrap_or_else(|error| {
+                tracing::warn!("{} will have to run in later builds: {error:#}", task.actor)
+            });
         }
         notes.credit(&task.actor, &changes.created);
         let run = ScriptRun::new(number, task, &ended, changes);

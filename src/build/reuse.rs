@@ -215,18 +215,20 @@ impl<'a> Steps<'a> {
         }
         let read = opened.files.into_keys().filter(|path| !created.contains(path) && !touched.contains(path));
         let reads =
-            read.collect::<Vec<_>>().into_par_iter().map(|path| self.content(path)).collect::<Result<_>>()?;
+            read.collect::<Vec<_>>().into_par_iter().filter_map(|path| self.content(path).transpose());
+        let reads = reads.collect::<Result<_>>()?;
         let output = outcome.output.clone();
         Ok(Ok((Step { names: digest, listed, reads, touched, removed, output, made: Digest::of("") }, made)))
     }
 
-    fn content(&self, path: PathBuf) -> Result<(PathBuf, Content)> {
+    /// A file that was read; none if it came and went during the run.
+    fn content(&self, path: PathBuf) -> Result<Option<(PathBuf, Content)>> {
         let context = || format!("reading /{}", path.display());
-        let at = Rootfs::open(&self.sandbox.rootfs)?.open_file(&absolute(&path))?;
-        let mut file = at.with_context(context)?;
+        let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
+        let Some(mut file) = rootfs.open_file(&absolute(&path))? else { return Ok(None) };
         let meta = file.metadata().with_context(context)?;
         let (sha256, size) = Digest::of_reader(&mut file).with_context(context)?;
-        Ok((path, Content { sha256, size, mtime: self.time(&meta) }))
+        Ok(Some((path, Content { sha256, size, mtime: self.time(&meta) })))
     }
 
     /// The time of a file, unless it is of this build.
@@ -401,7 +403,8 @@ mod tests {
         find . -exec touch -hd @1000 {} +";
 
     /// Reads, lists, makes, changes and removes.
-    const SCRIPT: &str = "cat etc/input usr/share/data/* > etc/new; test -e usr/bin/tool
+    const SCRIPT: &str = "cat etc/input usr/share/data/* > etc/.new; cat etc/.new; mv etc/.new etc/new
+        test -e usr/bin/tool
         mkdir -m 700 etc/dir; ln etc/new etc/dir/hard; ln -s ../new etc/dir/soft; echo new > etc/old; rm etc/gone";
 
     impl World {
