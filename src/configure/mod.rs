@@ -224,6 +224,8 @@ fn make_initramfs(rootfs: &Rootfs, kernel: &Sourced<Kernel>, executor: &dyn Exec
         arguments: fixed.into_iter().chain(own).chain([target.clone()]).collect(),
     };
     let argv = [task.interpreter.clone(), task.arguments.clone()].concat();
+    // dracut would replace that of a layer below, which is no input of it
+    rootfs.remove_all(&target)?;
     let dated = rootfs.lstat(image)?.map_or(0, |stat| stat.mtime);
     let env = vec![
         // extended attributes of the build's file system must not decide what is in the archive

@@ -213,7 +213,7 @@ fn what_scripts_changed_is_reported_and_remembered() {
     assert_eq!(reused(&[]), [true, true, false]);
 }
 
-/// It lists a directory, reads files, and makes, changes and removes some.
+/// It lists a directory, reads files, and makes some.
 const LONG: &str = r#"
 [[file]]
 path = "/etc/long"
@@ -229,7 +229,6 @@ cat /etc/long /usr/share/zoo/owl > /usr/lib/long/a
 ln /usr/lib/long/a /usr/lib/long/b
 chmod 4711 /usr/lib/long/a
 chown 1:2 /usr/lib/long
-rm /usr/share/zoo/emu
 ls /usr/share/zoo
 """
 "#;
@@ -247,8 +246,7 @@ fn a_long_script_is_spared_on_the_same_files_and_the_image_is_the_same() {
         let node = serde_json::from_slice::<Value>(&output.stdout).unwrap()[2].take();
         let scripts = node["scripts"].as_array().unwrap();
         let long = scripts.iter().find(|script| script["entry"] == "[[script]] long").unwrap();
-        assert_eq!(long["output"], "owl\n");
-        assert_eq!(long["removed"], serde_json::json!(["/usr/share/zoo/emu"]));
+        assert_eq!(long["output"], "emu\nowl\n");
         (long["reused"].as_bool().unwrap(), long["created"].clone(), node["digest"].clone(), said)
     };
     let (reused, created, first, said) = build(&[]);
