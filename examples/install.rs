@@ -5,7 +5,7 @@
 //!
 //! ROOTFS is made if it is not there; staging is beside it, for the time being. Installed packages of the same
 //! name and architecture go. `SOURCE_DATE_EPOCH` is the time of the transaction, `STRATA_STORE` a store that keeps
-//! the decompressed payloads; `RUST_LOG=info` tells how long its stages take.
+//! the decompressed payloads and what long scriptlets did; `RUST_LOG=info` tells how long its stages take.
 //!
 //! The `strata` beside this program, or one folder up, runs Lua scriptlets.
 
@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use strata::build::Recorder;
 use strata::install::macros::Macros;
 use strata::install::script::Runner;
 use strata::install::{self, Transaction};
@@ -79,7 +80,8 @@ fn main() -> Result<ExitCode> {
     let mut macros = Macros::default();
     macros.define("_dbpath", RPMDB);
     let sandbox = Sandbox { rootfs: rootfs.clone(), epoch };
-    let runner = Runner::new(sandbox, strata()?, macros)?;
+    let recorder = Recorder::new(sandbox, store.as_ref(), None)?;
+    let runner = Runner::new(&recorder, strata()?, macros)?;
     let started = Instant::now();
     let report = install::run(&transaction, &runner, &Warnings)?;
     println!(

@@ -71,6 +71,11 @@ impl Journal {
         std::iter::once(Path::new("")).chain(below)
     }
 
+    /// Every path but the root itself, relative to it, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.known.keys().map(PathBuf::as_path)
+    }
+
     /// What changed since the last call, or since the journal was opened.
     pub fn take(&mut self) -> Result<Changes> {
         let mut changes = Changes::default();

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::journal::{Changes, Journal};
 use super::reads::{Opened, Reads};
-use super::reuse::Steps;
+use super::reuse::{Known, Steps};
 use crate::actor::{Actor, Entry, Executor, Task};
 use crate::plan::Origin;
 use crate::sandbox::{Command, Outcome, Sandbox};
@@ -112,6 +112,8 @@ struct Notes {
     failed: Option<usize>,
     /// Who made the paths that nothing had made before, by absolute path.
     made: BTreeMap<String, Actor>,
+    /// Of use with a store only.
+    known: Known,
 }
 
 impl<'a> Recorder<'a> {
@@ -119,29 +121,40 @@ impl<'a> Recorder<'a> {
     /// knows.
     pub fn new(sandbox: Sandbox, store: Option<&'a Store>, stop: Option<Stop<'a>>) -> Result<Self> {
         let journal = Journal::open(&sandbox.rootfs)?;
-        let notes = Notes { journal, scripts: Vec::new(), failed: None, made: BTreeMap::new() };
+        let notes = Notes {
+            journal,
+            scripts: Vec::new(),
+            failed: None,
+            made: BTreeMap::new(),
+            known: Known::default(),
+        };
         let reads = RefCell::new(store.and_then(|_| Reads::new()));
         Ok(Self { sandbox, stop, store, reads, notes: RefCell::new(notes) })
     }
 
     /// Runs a command, or does what it would do.
     fn end(&self, command: &Command, steps: Option<&Steps>) -> Result<Ended> {
-        if let Some(outcome) = steps.map(Steps::replay).transpose()?.flatten() {
+        let mut notes = self.notes.borrow_mut();
+        let Notes { journal, known, .. } = &mut *notes;
+        let replayed = steps.map(|steps| steps.replay(journal, known)).transpose()?;
+        if let Some(outcome) = replayed.flatten() {
             return Ok(Ended { outcome, reused: true, opened: None });
         }
         let mut reads = self.reads.borrow_mut();
         let Some(reads) = reads.as_mut().filter(|_| steps.is_some()) else {
             return Ok(Ended { outcome: self.sandbox.run(command)?, reused: false, opened: None });
         };
-        let notes = self.notes.borrow();
         let run = || self.sandbox.run(command);
-        let (outcome, opened) = reads.during(&self.sandbox.rootfs, notes.journal.directories(), run)?;
+        let (outcome, opened) = reads.during(&self.sandbox.rootfs, journal.directories(), run)?;
         Ok(Ended { outcome, reused: false, opened })
     }
 
     /// Drops what happened since the last note: it is nobody's whom we know.
     pub fn skip(&self) -> Result<()> {
-        self.notes.borrow_mut().journal.take().map(drop)
+        let mut notes = self.notes.borrow_mut();
+        let changes = notes.journal.take()?;
+        notes.known.forget(&changes);
+        Ok(())
     }
 
     /// The number of the script that failed, or could not be run to its end.
@@ -172,11 +185,15 @@ impl Executor for Recorder<'_> {
         let mut ended = ended?;
         let changes = notes.journal.take()?;
         if let (Some(steps), Some(opened)) = (steps, ended.opened.take()) {
-            let kept = steps.keep(&ended.outcome, &changes, opened);
+            let Notes { journal, known, .. } = &mut *notes;
+            let kept = steps.keep(&ended.outcome, &changes, opened, journal, known);
             // what it did is done, whether later builds profit or not
             kept.unwrap_or_else(|error| {
                 tracing::warn!("{} will have to run in later builds: {error:#}", task.actor)
             });
+        }
+        if self.store.is_some() {
+            notes.known.note(&self.sandbox, &changes)?;
         }
         notes.credit(&task.actor, &changes.created);
         let run = ScriptRun::new(number, task, &ended, changes);
@@ -189,6 +206,7 @@ impl Executor for Recorder<'_> {
     fn acted(&self, actor: Actor) -> Result<()> {
         let mut notes = self.notes.borrow_mut();
         let changes = notes.journal.take()?;
+        notes.known.forget(&changes);
         // a declared file is the manifest's, whoever made one there before
         notes.credit(&actor, &changes.created);
         notes.credit(&actor, &changes.modified);

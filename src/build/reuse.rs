@@ -12,11 +12,12 @@
 //! only directories count in which the command listed or opened anything. A file's time counts as far as it is its
 //! package's: what the build itself made is as old as the build.
 //!
-//! Only runs are kept that made new files, directories and links and did nothing else. What changes, moves or removes
-//! a thing that was there may carry over content that it never opened for reading: appended text, a renamed file,
-//! another name of one. Nor are runs kept that failed or that were short ([`WORTH_KEEPING`]).
+//! What changes, moves or removes a file that was there may carry over content that it never opened for reading:
+//! appended text, a renamed file, another name of one. So it depends on what the file was before, which is known of
+//! what the scripts of this build made ([`Known`]). Other runs that did so are not kept; nor are those that failed or
+//! were short ([`WORTH_KEEPING`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
 use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +29,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::journal::Changes;
+use super::journal::{Changes, Journal};
 use super::reads::Opened;
 use crate::actor::Actor;
 use crate::digest::{Digest, Hasher};
@@ -39,10 +40,10 @@ use crate::sandbox::{Command, Outcome, SOURCE_DATE_EPOCH, Sandbox};
 use crate::store::{self, Store};
 
 /// Part of the digest of a command: another form of the records, or another sandbox, makes another.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Looking whether a run can be spared takes a few hundred milliseconds.
-const WORTH_KEEPING: Duration = Duration::from_millis(500);
+const WORTH_KEEPING: Duration = Duration::from_millis(250);
 
 /// Runs kept of one command: those of the layers and streams that use it.
 const KEPT: usize = 8;
@@ -74,8 +75,9 @@ struct Step {
     names: Digest,
     /// Directories of quiet trees whose names count.
     listed: BTreeSet<PathBuf>,
-    /// What it opened.
+    /// What it opened, changed or removed, as it was before.
     reads: BTreeMap<PathBuf, Content>,
+    removed: BTreeSet<PathBuf>,
     /// The end of what it printed.
     output: String,
     /// Of the tar.
@@ -83,13 +85,79 @@ struct Step {
 }
 
 /// A file as a command reads it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Content {
     sha256: Digest,
     /// In bytes.
     size: u64,
     /// UTC seconds, if it is of a package.
     mtime: Option<i64>,
+}
+
+/// What is known of a rootfs without looking.
+#[derive(Default)]
+pub struct Known {
+    /// The files that scripts left. Their attributes are known, too.
+    left: BTreeMap<PathBuf, Content>,
+    /// See [`attributes`].
+    attributes: HashMap<PathBuf, String>,
+}
+
+/// What was there before a command changed it; nothing where it made something.
+type Before<'k> = BTreeMap<PathBuf, Option<(&'k Content, &'k String)>>;
+
+impl Known {
+    /// Notes what a script did.
+    pub fn note(&mut self, sandbox: &Sandbox, changes: &Changes) -> Result<()> {
+        self.forget(changes);
+        let rootfs = Rootfs::open(&sandbox.rootfs)?;
+        for path in changes.created.iter().chain(&changes.modified) {
+            let path = relative(path);
+            let meta = look(rootfs.path(), &path)?;
+            if !meta.is_file() {
+                continue;
+            }
+            if meta.nlink() > 1 {
+                // it may be changed by its other names
+                self.left.clear();
+                return Ok(());
+            }
+            let Some(content) = content(&rootfs, sandbox.epoch, &path)? else { continue };
+            self.attributes.insert(path.clone(), attributes(rootfs.path(), &path, &meta)?);
+            self.left.insert(path, content);
+        }
+        Ok(())
+    }
+
+    /// Notes what somebody else did.
+    pub fn forget(&mut self, changes: &Changes) {
+        for path in changes.created.iter().chain(&changes.modified).chain(&changes.removed) {
+            let path = relative(path);
+            self.left.remove(&path);
+            self.attributes.remove(&path);
+        }
+    }
+
+    /// What these changes were made to; or what was there and is not known.
+    fn before(&self, changes: &Changes) -> Result<Before<'_>, PathBuf> {
+        let known = |path: PathBuf| match (self.left.get(&path), self.attributes.get(&path)) {
+            (Some(content), Some(attributes)) => Ok((path, Some((content, attributes)))),
+            _ => Err(path),
+        };
+        let touched = changes.modified.iter().chain(&changes.removed).map(|path| known(relative(path)));
+        let created = changes.created.iter().map(|path| Ok((relative(path), None)));
+        touched.chain(created).collect()
+    }
+
+    /// Looks at those of `paths` that are not known.
+    fn learn<'p>(&mut self, root: &Path, paths: impl Iterator<Item = &'p Path>) -> Result<()> {
+        let unknown: Vec<&Path> = paths.filter(|path| !self.attributes.contains_key(*path)).collect();
+        let looked = unknown
+            .into_par_iter()
+            .map(|path| Ok((path.to_owned(), attributes(root, path, &look(root, path)?)?)));
+        self.attributes.extend(looked.collect::<Result<Vec<_>>>()?);
+        Ok(())
+    }
 }
 
 /// The runs of a command that are kept.
@@ -111,8 +179,8 @@ impl<'a> Steps<'a> {
         files.is_empty().then(|| Self { store, sandbox, actor, dir: store.steps(&Digest::of(what)) })
     }
 
-    /// Does what the command would do, if it did before on the same files.
-    pub fn replay(&self) -> Result<Option<Outcome>> {
+    /// Does what the command would do, if it did before on the same files. `journal` is up to date.
+    pub fn replay(&self, journal: &Journal, known: &mut Known) -> Result<Option<Outcome>> {
         let started = Instant::now();
         for path in self.kept()? {
             // one that another build removed meanwhile, or that is damaged, is none
@@ -120,7 +188,7 @@ impl<'a> Steps<'a> {
             else {
                 continue;
             };
-            if let Some(why) = self.mismatch(&step)? {
+            if let Some(why) = self.mismatch(&step, journal, known)? {
                 tracing::info!("{} has to run again: {why}", self.actor);
                 continue;
             }
@@ -129,9 +197,7 @@ impl<'a> Steps<'a> {
                 tracing::info!("{} has to run again: {} is damaged", self.actor, made.display());
                 continue;
             }
-            let tar = BufReader::new(File::open(&made)?);
-            extract::onto(tar, &self.sandbox.rootfs)
-                .with_context(|| format!("reusing {}", path.display()))?;
+            self.put(&step, &made).with_context(|| format!("reusing {}", path.display()))?;
             // what is used least goes first; of no consequence if it fails
             let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
             tracing::info!("{} need not run: it did on the same files", self.actor);
@@ -141,19 +207,21 @@ impl<'a> Steps<'a> {
     }
 
     /// Why a run would do something else now.
-    fn mismatch(&self, step: &Step) -> Result<Option<String>> {
+    fn mismatch(&self, step: &Step, journal: &Journal, known: &mut Known) -> Result<Option<String>> {
         let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
+        let epoch = self.sandbox.epoch;
         let open = |path: &Path| rootfs.open_file(&absolute(path)).ok().flatten();
         let alike = |path: &Path, content: &Content| {
             open(path)
                 .and_then(|file| file.metadata().ok())
-                .is_some_and(|meta| meta.len() == content.size && self.time(&meta) == content.mtime)
+                .is_some_and(|meta| meta.len() == content.size && time(&meta, epoch) == content.mtime)
         };
         let other = |path: &Path| Some(format!("/{} is another", path.display()));
         if let Some((path, _)) = step.reads.iter().find(|(path, content)| !alike(path, content)) {
             return Ok(other(path));
         }
-        if names(&self.sandbox.rootfs, &step.listed, &BTreeSet::new())? != step.names {
+        known.learn(&self.sandbox.rootfs, journal.paths())?;
+        if names(journal.paths(), &step.listed, &known.attributes, &Before::new())? != step.names {
             return Ok(Some("other names are there".to_owned()));
         }
         let differs = step
@@ -163,51 +231,76 @@ impl<'a> Steps<'a> {
         Ok(differs.and_then(|(path, _)| other(path)))
     }
 
+    /// Puts what a run made in its place.
+    fn put(&self, step: &Step, made: &Path) -> Result<()> {
+        let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
+        for path in &step.removed {
+            rootfs.remove_all(&absolute(path))?;
+        }
+        extract::onto(BufReader::new(File::open(made)?), rootfs.path())
+    }
+
     /// Keeps a run that changed the rootfs by `changes` and opened `opened`, unless that could not be repeated.
-    pub fn keep(&self, outcome: &Outcome, changes: &Changes, opened: Opened) -> Result<()> {
+    /// `journal` is up to date, `known` is from before.
+    pub fn keep(
+        &self,
+        outcome: &Outcome,
+        changes: &Changes,
+        opened: Opened,
+        journal: &Journal,
+        known: &mut Known,
+    ) -> Result<()> {
         if outcome.status != 0 || outcome.duration < WORTH_KEEPING {
             return Ok(());
         }
         let told = |why: &str| tracing::info!("{} will have to run in later builds: {why}", self.actor);
-        if let Some(path) = changes.modified.iter().chain(&changes.removed).next() {
-            told(&format!("it changed {path}, which was there"));
-            return Ok(());
-        }
-        let created = changes.created.iter().map(|path| path.trim_start_matches('/').into()).collect();
-        match entries(&self.sandbox.rootfs, &created)? {
-            Some(made) => self.write(self.step(outcome, &created, opened)?, &made),
-            None => {
-                told("it made what no archive holds, or another name of what was there");
-                Ok(())
+        let is_new: BTreeSet<&Path> = changes.created.iter().map(|path| Path::new(path)).collect();
+        let there = journal.paths().filter(|path| !is_new.contains(Path::new(&absolute(path))));
+        known.learn(&self.sandbox.rootfs, there)?;
+        let before = match known.before(changes) {
+            Ok(before) => before,
+            Err(path) => {
+                told(&format!("it changed /{}, which was there before any script", path.display()));
+                return Ok(());
             }
-        }
-    }
-
-    /// What a run depended on that made `created`; its archive is still to be made.
-    fn step(&self, outcome: &Outcome, created: &BTreeSet<PathBuf>, opened: Opened) -> Result<Step> {
+        };
+        let made = changes.created.iter().chain(&changes.modified).map(|path| relative(path)).collect();
+        let Some(made) = entries(&self.sandbox.rootfs, &made)? else {
+            told("it made what no archive holds, or another name of what was there");
+            return Ok(());
+        };
+        let is_created = |path: &PathBuf| before.get(path).is_some_and(Option::is_none);
         let beside = opened.files.keys().filter_map(|path| path.parent().map(Path::to_owned));
-        let is_old = |path: &PathBuf| !created.contains(path);
-        let listed = beside.chain(opened.listed).filter(|dir| is_quiet(dir) && is_old(dir)).collect();
-        let names = names(&self.sandbox.rootfs, &listed, created)?;
-        let read: Vec<PathBuf> = opened.files.into_keys().filter(is_old).collect();
-        let reads = read.into_par_iter().filter_map(|path| self.content(path).transpose());
-        let reads = reads.collect::<Result<_>>()?;
-        Ok(Step { names, listed, reads, output: outcome.output.clone(), made: Digest::of("") })
+        let listed = beside.chain(opened.listed).filter(|dir| is_quiet(dir) && !is_created(dir)).collect();
+        let step = Step {
+            names: names(journal.paths(), &listed, &known.attributes, &before)?,
+            listed,
+            reads: self.reads(opened.files.into_keys(), &before)?,
+            removed: changes.removed.iter().map(|path| relative(path)).collect(),
+            output: outcome.output.clone(),
+            made: Digest::of(""),
+        };
+        self.write(step, &made)
     }
 
-    /// A file that was read; none if it came and went during the run.
-    fn content(&self, path: PathBuf) -> Result<Option<(PathBuf, Content)>> {
-        let context = || format!("reading /{}", path.display());
+    /// The content of files that were opened, changed or removed.
+    fn reads(
+        &self,
+        opened: impl Iterator<Item = PathBuf>,
+        before: &Before,
+    ) -> Result<BTreeMap<PathBuf, Content>> {
         let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
-        let Some(mut file) = rootfs.open_file(&absolute(&path))? else { return Ok(None) };
-        let meta = file.metadata().with_context(context)?;
-        let (sha256, size) = Digest::of_reader(&mut file).with_context(context)?;
-        Ok(Some((path, Content { sha256, size, mtime: self.time(&meta) })))
-    }
-
-    /// The time of a file, unless it is of this build.
-    fn time(&self, meta: &Metadata) -> Option<i64> {
-        Some(meta.mtime()).filter(|time| u64::try_from(*time).is_ok_and(|time| time <= self.sandbox.epoch))
+        let unchanged: Vec<PathBuf> = opened.filter(|path| !before.contains_key(path)).collect();
+        // of what came and went during the run there is none
+        let contents = unchanged.into_par_iter().filter_map(|path| {
+            let content = content(&rootfs, self.sandbox.epoch, &path).transpose()?;
+            Some(content.map(|content| (path, content)))
+        });
+        let mut reads: BTreeMap<PathBuf, Content> = contents.collect::<Result<_>>()?;
+        let changed =
+            before.iter().filter_map(|(path, known)| Some((path.clone(), known.as_ref()?.0.clone())));
+        reads.extend(changed);
+        Ok(reads)
     }
 
     fn write(&self, step: Step, made: &[Entry]) -> Result<()> {
@@ -253,6 +346,24 @@ fn is(digest: &Digest, file: &mut File) -> bool {
     Digest::of_reader(file).is_ok_and(|(found, _)| found == *digest)
 }
 
+/// A file of a rootfs; none if there is no such file.
+fn content(rootfs: &Rootfs, epoch: u64, path: &Path) -> Result<Option<Content>> {
+    let context = || format!("reading /{}", path.display());
+    let Some(mut file) = rootfs.open_file(&absolute(path))? else { return Ok(None) };
+    let mtime = time(&file.metadata().with_context(context)?, epoch);
+    let (sha256, size) = Digest::of_reader(&mut file).with_context(context)?;
+    Ok(Some(Content { sha256, size, mtime }))
+}
+
+/// The time of a file, unless it is of the build whose packages are not newer than `epoch`.
+fn time(meta: &Metadata, epoch: u64) -> Option<i64> {
+    Some(meta.mtime()).filter(|time| u64::try_from(*time).is_ok_and(|time| time <= epoch))
+}
+
+fn relative(path: &str) -> PathBuf {
+    path.trim_start_matches('/').into()
+}
+
 fn absolute(path: &Path) -> String {
     format!("/{}", path.display())
 }
@@ -261,40 +372,38 @@ fn is_quiet(path: &Path) -> bool {
     QUIET.iter().any(|tree| path.starts_with(tree))
 }
 
-/// Digests the names below `root`, as far as they matter, and those in the directories `listed`; as they were before
-/// `created` was made.
-fn names(root: &Path, listed: &BTreeSet<PathBuf>, created: &BTreeSet<PathBuf>) -> Result<Digest> {
-    let mut found: BTreeMap<PathBuf, String> = BTreeMap::new();
-    let mut todo: Vec<PathBuf> = listed.iter().cloned().collect();
-    todo.push(PathBuf::new());
-    while let Some(dir) = todo.pop() {
-        let context = || format!("listing /{}", dir.display());
-        let entries = match fs::read_dir(root.join(&dir)) {
-            // its names are missed
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
-            entries => entries.with_context(context)?,
-        };
-        for entry in entries {
-            let entry = entry.with_context(context)?;
-            let path = dir.join(entry.file_name());
-            if created.contains(&path) {
+/// Digests those of the sorted `paths` of a rootfs that matter, and those in the directories `listed`, with their
+/// attributes; as they were before.
+fn names<'p>(
+    paths: impl Iterator<Item = &'p Path>,
+    listed: &BTreeSet<PathBuf>,
+    attributes: &'p HashMap<PathBuf, String>,
+    before: &'p Before,
+) -> Result<Digest> {
+    let there = paths.filter(|path| !before.contains_key(*path));
+    let there = there.filter_map(|path| Some((path, attributes.get(path)?)));
+    let gone = before.iter().filter_map(|(path, known)| Some((path.as_path(), known.as_ref()?.1)));
+    let all: BTreeMap<&Path, &String> = there.chain(gone).collect();
+    let mut hasher = Hasher::new(std::io::sink());
+    let mut tree: Option<&Path> = None;
+    for (path, attributes) in all {
+        // what is in a quiet tree comes after its directory
+        if tree.is_some_and(|tree| path.starts_with(tree)) {
+            if !path.parent().is_some_and(|dir| listed.contains(dir)) {
                 continue;
             }
-            let meta = entry.metadata().with_context(context)?;
-            if meta.is_dir() && !is_quiet(&path) {
-                todo.push(path.clone());
-            }
-            let attributes = attributes(root, &path, &meta)?;
-            found.insert(path, attributes);
+        } else {
+            tree = QUIET.iter().any(|tree| path == Path::new(tree)).then_some(path);
         }
-    }
-    let mut hasher = Hasher::new(std::io::sink());
-    for (path, attributes) in found {
         for field in [path.as_os_str().as_bytes(), attributes.as_bytes()] {
             hasher.write_all(field).and_then(|()| hasher.write_all(b"\0")).context("digesting names")?;
         }
     }
     Ok(hasher.finish().1)
+}
+
+fn look(root: &Path, path: &Path) -> Result<Metadata> {
+    fs::symlink_metadata(root.join(path)).with_context(|| format!("reading /{}", path.display()))
 }
 
 /// Type, mode, owner, and the target of a link.
@@ -313,8 +422,7 @@ fn entries(root: &Path, paths: &BTreeSet<PathBuf>) -> Result<Option<Vec<Entry>>>
     let mut links: BTreeMap<(u64, u64), (u64, &PathBuf)> = BTreeMap::new();
     let mut entries = Vec::new();
     for path in paths {
-        let at = root.join(path);
-        let meta = fs::symlink_metadata(&at).with_context(|| format!("reading /{}", path.display()))?;
+        let (at, meta) = (root.join(path), look(root, path)?);
         if !(meta.is_dir() || meta.is_file() || meta.is_symlink()) {
             return Ok(None);
         }
@@ -336,7 +444,6 @@ fn entries(root: &Path, paths: &BTreeSet<PathBuf>) -> Result<Option<Vec<Entry>>>
 mod tests {
     use std::process;
 
-    use super::super::journal::Journal;
     use super::super::reads::Reads;
     use super::*;
     use crate::actor::Entry;
@@ -382,8 +489,18 @@ mod tests {
 
         /// Runs a script that takes as long as is worth keeping; tells whether it was kept.
         fn run(&self, script: &str) -> bool {
+            self.run_after(":", ":", script)
+        }
+
+        /// The same after another script, and after `interlude`, which is none.
+        fn run_after(&self, first: &str, interlude: &str, script: &str) -> bool {
             let sandbox = self.rootfs("before", ":");
             let mut journal = Journal::open(&sandbox.rootfs).unwrap();
+            let mut known = Known::default();
+            sh(&sandbox.rootfs, first);
+            known.note(&sandbox, &journal.take().unwrap()).unwrap();
+            sh(&sandbox.rootfs, interlude);
+            known.forget(&journal.take().unwrap());
             let run = || {
                 sh(&sandbox.rootfs, script);
                 Ok(())
@@ -393,13 +510,15 @@ mod tests {
             let ((), opened) =
                 reads.during(&sandbox.rootfs, directories.map(Path::new).into_iter(), run).unwrap();
             let outcome = Outcome { status: 0, output: "said".into(), duration: WORTH_KEEPING };
-            self.steps(&sandbox).keep(&outcome, &journal.take().unwrap(), opened.unwrap()).unwrap();
+            let changes = journal.take().unwrap();
+            self.steps(&sandbox).keep(&outcome, &changes, opened.unwrap(), &journal, &mut known).unwrap();
             !self.steps(&sandbox).kept().unwrap().is_empty()
         }
 
         fn replays(&self, name: &str, change: &str) -> bool {
             let sandbox = self.rootfs(name, change);
-            let outcome = self.steps(&sandbox).replay().unwrap();
+            let journal = Journal::open(&sandbox.rootfs).unwrap();
+            let outcome = self.steps(&sandbox).replay(&journal, &mut Known::default()).unwrap();
             outcome.is_some_and(|outcome| outcome.output == "said")
         }
     }
@@ -458,6 +577,47 @@ mod tests {
         let others = ["cat etc/old; echo new > etc/old", "mkfifo etc/fifo", "rm -r usr/share/doc/read"];
         for script in carried.into_iter().chain(others) {
             assert!(!World::new().run(script), "{script}");
+        }
+    }
+
+    /// Leaves files that [`CHANGE`] changes and removes.
+    const LEAVE: &str = "echo old > etc/made; echo > etc/mark; echo old > etc/left; chmod 600 etc/left";
+    const CHANGE: &str =
+        "echo new >> etc/made; rm etc/mark; cat etc/input > etc/.left; mv etc/.left etc/left";
+
+    #[test]
+    fn what_scripts_left_may_be_changed() {
+        let world = World::new();
+        assert!(world.run_after(LEAVE, ":", CHANGE));
+        assert!(world.replays("after", LEAVE));
+        assert_eq!(listing(&world.dir.path().join("after")), listing(&world.dir.path().join("before")));
+        for (index, other) in [
+            "echo x > etc/made",
+            "echo x > etc/mark",
+            "rm etc/mark",
+            "chmod 644 etc/left",
+            "touch -d @1 etc/made",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(!world.replays(&index.to_string(), &format!("{LEAVE}; {other}")), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_others_may_have_changed_is_not_known() {
+        let cases = [
+            (":", "echo x > etc/made"),
+            ("ln etc/made usr/made", ":"),
+            ("rm etc/mark; mkdir etc/mark", "rmdir etc/mark; echo > etc/mark"),
+            ("rm etc/mark; ln -s made etc/mark", ":"),
+        ];
+        for (more, interlude) in cases {
+            assert!(
+                !World::new().run_after(&format!("{LEAVE}; {more}"), interlude, CHANGE),
+                "{more}, {interlude}"
+            );
         }
     }
 
