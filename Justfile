@@ -76,6 +76,14 @@ test-corpus CORPUS SIZE="small":
 test-large:
     {{cargo-test}} --test install -- --ignored beyond_4_gib
 
+# Boot the node image of a stream that is built, in QEMU from a disk that ostree deploys it to (docs/boot.md)
+boot STREAM: program
+    {{sudo}} tests/boot/boot.sh {{STREAM}}/node
+
+# Compose a corpus of real packages, and boot it: 5 to 15 minutes (docs/boot.md)
+test-boot CORPUS: program
+    {{sudo}} tests/boot/corpus.sh {{CORPUS}}
+
 # Read the packages that rpm and createrepo_c publish for their tests as rpm does (100 MB from Debian and PyPI)
 real-packages DIR="target/real-packages":
     tests/real/obtain.sh {{DIR}}
