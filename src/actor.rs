@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::Result;
 
+use crate::digest::Digest;
 use crate::package::Nevra;
 use crate::package::header::Phase;
 use crate::plan::Origin;
@@ -54,10 +55,27 @@ pub struct Task {
     pub arguments: Vec<String>,
 }
 
+/// A regular file that a package brought, with one name, as it is in the rootfs.
+pub struct Placed<'a> {
+    /// Absolute.
+    pub path: &'a str,
+    /// Of its content.
+    pub sha256: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Its time, UTC seconds.
+    pub mtime: i64,
+}
+
 /// Runs the commands of tasks in a rootfs: its sandbox, or somebody who watches.
 pub trait Executor {
     /// Runs a command and waits. An exit status other than 0 is not an error here; that it could not be run is.
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome>;
+
+    /// Notes which files were placed since the last call or task.
+    fn placed(&self, _files: &[Placed<'_>]) -> Result<()> {
+        Ok(())
+    }
 
     /// Notes that `actor` made the changes since the last call or task, not by a command.
     fn acted(&self, _actor: Actor) -> Result<()> {
@@ -74,6 +92,10 @@ impl Executor for Sandbox {
 impl<T: Executor> Executor for &T {
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome> {
         (**self).run(task, command)
+    }
+
+    fn placed(&self, files: &[Placed<'_>]) -> Result<()> {
+        (**self).placed(files)
     }
 
     fn acted(&self, actor: Actor) -> Result<()> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::journal::{Changes, Journal};
 use super::reads::{Opened, Reads};
 use super::reuse::{Known, Steps};
-use crate::actor::{Actor, Entry, Executor, Task};
+use crate::actor::{Actor, Entry, Executor, Placed, Task};
 use crate::plan::Origin;
 use crate::sandbox::{Command, Outcome, Sandbox};
 use crate::store::Store;
@@ -201,6 +201,14 @@ impl Executor for Recorder<'_> {
         tracing::debug!(number, status = run.status, seconds = run.duration, "{what} {}", task.actor);
         notes.scripts.push(run);
         Ok(ended.outcome)
+    }
+
+    fn placed(&self, files: &[Placed<'_>]) -> Result<()> {
+        self.skip()?;
+        if self.store.is_some() {
+            self.notes.borrow_mut().known.note_placed(&self.sandbox, files);
+        }
+        Ok(())
     }
 
     fn acted(&self, actor: Actor) -> Result<()> {

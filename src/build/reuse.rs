@@ -14,8 +14,8 @@
 //!
 //! What changes, moves or removes a file that was there may carry over content that it never opened for reading:
 //! appended text, a renamed file, another name of one. So it depends on what the file was before, which is known of
-//! what the scripts of this build made ([`Known`]). Other runs that did so are not kept; nor are those that failed or
-//! were short ([`WORTH_KEEPING`]).
+//! what packages and scripts brought in this build ([`Known`]). Other runs that did so are not kept; nor are those that
+//! failed or were short ([`WORTH_KEEPING`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Changes, Journal};
 use super::reads::Opened;
-use crate::actor::Actor;
+use crate::actor::{Actor, Placed};
 use crate::digest::{Digest, Hasher};
 use crate::image::delta::{self, Entry, Kind};
 use crate::image::{extract, tar};
@@ -42,8 +42,8 @@ use crate::store::{self, Store};
 /// Part of the digest of a command: another form of the records, or another sandbox, makes another.
 const VERSION: u32 = 2;
 
-/// Looking whether a run can be spared takes a few hundred milliseconds.
-const WORTH_KEEPING: Duration = Duration::from_millis(250);
+/// Looking whether a run can be spared takes tens of milliseconds.
+const WORTH_KEEPING: Duration = Duration::from_millis(100);
 
 /// Runs kept of one command: those of the layers and streams that use it.
 const KEPT: usize = 8;
@@ -97,8 +97,8 @@ struct Content {
 /// What is known of a rootfs without looking.
 #[derive(Default)]
 pub struct Known {
-    /// The files that scripts left. Their attributes are known, too.
-    left: BTreeMap<PathBuf, Content>,
+    /// Files that scripts left or packages brought.
+    contents: HashMap<PathBuf, Content>,
     /// See [`attributes`].
     attributes: HashMap<PathBuf, String>,
 }
@@ -119,28 +119,37 @@ impl Known {
             }
             if meta.nlink() > 1 {
                 // it may be changed by its other names
-                self.left.clear();
+                self.contents.clear();
                 return Ok(());
             }
             let Some(content) = content(&rootfs, sandbox.epoch, &path)? else { continue };
+            // before the next script changes it
             self.attributes.insert(path.clone(), attributes(rootfs.path(), &path, &meta)?);
-            self.left.insert(path, content);
+            self.contents.insert(path, content);
         }
         Ok(())
+    }
+
+    /// Notes what a package brought.
+    pub fn note_placed(&mut self, sandbox: &Sandbox, files: &[Placed<'_>]) {
+        for Placed { path, sha256, size, mtime } in files {
+            let content = Content { sha256: *sha256, size: *size, mtime: time(*mtime, sandbox.epoch) };
+            self.contents.insert(relative(path), content);
+        }
     }
 
     /// Notes what somebody else did.
     pub fn forget(&mut self, changes: &Changes) {
         for path in changes.created.iter().chain(&changes.modified).chain(&changes.removed) {
             let path = relative(path);
-            self.left.remove(&path);
+            self.contents.remove(&path);
             self.attributes.remove(&path);
         }
     }
 
     /// What these changes were made to; or what was there and is not known.
     fn before(&self, changes: &Changes) -> Result<Before<'_>, PathBuf> {
-        let known = |path: PathBuf| match (self.left.get(&path), self.attributes.get(&path)) {
+        let known = |path: PathBuf| match (self.contents.get(&path), self.attributes.get(&path)) {
             (Some(content), Some(attributes)) => Ok((path, Some((content, attributes)))),
             _ => Err(path),
         };
@@ -214,7 +223,7 @@ impl<'a> Steps<'a> {
         let alike = |path: &Path, content: &Content| {
             open(path)
                 .and_then(|file| file.metadata().ok())
-                .is_some_and(|meta| meta.len() == content.size && time(&meta, epoch) == content.mtime)
+                .is_some_and(|meta| meta.len() == content.size && time(meta.mtime(), epoch) == content.mtime)
         };
         let other = |path: &Path| Some(format!("/{} is another", path.display()));
         if let Some((path, _)) = step.reads.iter().find(|(path, content)| !alike(path, content)) {
@@ -224,10 +233,11 @@ impl<'a> Steps<'a> {
         if names(journal.paths(), &step.listed, &known.attributes, &Before::new())? != step.names {
             return Ok(Some("other names are there".to_owned()));
         }
-        let differs = step
-            .reads
-            .par_iter()
-            .find_any(|(path, content)| !open(path).is_some_and(|mut file| is(&content.sha256, &mut file)));
+        let is_same = |path: &Path, content: &Content| match known.contents.get(path) {
+            Some(known) => known.sha256 == content.sha256,
+            None => open(path).is_some_and(|mut file| is(&content.sha256, &mut file)),
+        };
+        let differs = step.reads.par_iter().find_any(|(path, content)| !is_same(path, content));
         Ok(differs.and_then(|(path, _)| other(path)))
     }
 
@@ -254,18 +264,17 @@ impl<'a> Steps<'a> {
             return Ok(());
         }
         let told = |why: &str| tracing::info!("{} will have to run in later builds: {why}", self.actor);
-        let is_new: BTreeSet<&Path> = changes.created.iter().map(|path| Path::new(path)).collect();
-        let there = journal.paths().filter(|path| !is_new.contains(Path::new(&absolute(path))));
-        known.learn(&self.sandbox.rootfs, there)?;
+        let changed = changes.created.iter().chain(&changes.modified).map(|path| relative(path));
+        let changed: BTreeSet<PathBuf> = changed.collect();
+        known.learn(&self.sandbox.rootfs, journal.paths().filter(|path| !changed.contains(*path)))?;
         let before = match known.before(changes) {
             Ok(before) => before,
             Err(path) => {
-                told(&format!("it changed /{}, which was there before any script", path.display()));
+                told(&format!("it changed /{}, of which is not known what it was", path.display()));
                 return Ok(());
             }
         };
-        let made = changes.created.iter().chain(&changes.modified).map(|path| relative(path)).collect();
-        let Some(made) = entries(&self.sandbox.rootfs, &made)? else {
+        let Some(made) = entries(&self.sandbox.rootfs, &changed)? else {
             told("it made what no archive holds, or another name of what was there");
             return Ok(());
         };
@@ -275,7 +284,7 @@ impl<'a> Steps<'a> {
         let step = Step {
             names: names(journal.paths(), &listed, &known.attributes, &before)?,
             listed,
-            reads: self.reads(opened.files.into_keys(), &before)?,
+            reads: self.reads(opened.files.into_keys(), known, &before)?,
             removed: changes.removed.iter().map(|path| relative(path)).collect(),
             output: outcome.output.clone(),
             made: Digest::of(""),
@@ -287,13 +296,17 @@ impl<'a> Steps<'a> {
     fn reads(
         &self,
         opened: impl Iterator<Item = PathBuf>,
+        known: &Known,
         before: &Before,
     ) -> Result<BTreeMap<PathBuf, Content>> {
         let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
         let unchanged: Vec<PathBuf> = opened.filter(|path| !before.contains_key(path)).collect();
         // of what came and went during the run there is none
         let contents = unchanged.into_par_iter().filter_map(|path| {
-            let content = content(&rootfs, self.sandbox.epoch, &path).transpose()?;
+            let content = match known.contents.get(&path) {
+                Some(known) => Ok(known.clone()),
+                None => content(&rootfs, self.sandbox.epoch, &path).transpose()?,
+            };
             Some(content.map(|content| (path, content)))
         });
         let mut reads: BTreeMap<PathBuf, Content> = contents.collect::<Result<_>>()?;
@@ -350,14 +363,14 @@ fn is(digest: &Digest, file: &mut File) -> bool {
 fn content(rootfs: &Rootfs, epoch: u64, path: &Path) -> Result<Option<Content>> {
     let context = || format!("reading /{}", path.display());
     let Some(mut file) = rootfs.open_file(&absolute(path))? else { return Ok(None) };
-    let mtime = time(&file.metadata().with_context(context)?, epoch);
+    let mtime = time(file.metadata().with_context(context)?.mtime(), epoch);
     let (sha256, size) = Digest::of_reader(&mut file).with_context(context)?;
     Ok(Some(Content { sha256, size, mtime }))
 }
 
 /// The time of a file, unless it is of the build whose packages are not newer than `epoch`.
-fn time(meta: &Metadata, epoch: u64) -> Option<i64> {
-    Some(meta.mtime()).filter(|time| u64::try_from(*time).is_ok_and(|time| time <= epoch))
+fn time(mtime: i64, epoch: u64) -> Option<i64> {
+    Some(mtime).filter(|time| u64::try_from(*time).is_ok_and(|time| time <= epoch))
 }
 
 fn relative(path: &str) -> PathBuf {
@@ -618,6 +631,24 @@ mod tests {
                 !World::new().run_after(&format!("{LEAVE}; {more}"), interlude, CHANGE),
                 "{more}, {interlude}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_package_brought_is_not_read() {
+        for (text, replays) in [("in\n", true), ("un\n", false)] {
+            let world = World::new();
+            assert!(world.run(SCRIPT));
+            let sandbox = world.rootfs("after", ":");
+            let (mut journal, mut known) = (Journal::open(&sandbox.rootfs).unwrap(), Known::default());
+            let input = Placed { path: "/etc/input", sha256: Digest::of(text), size: 3, mtime: 1000 };
+            known.note_placed(&sandbox, &[input]);
+            let steps = world.steps(&sandbox);
+            assert_eq!(steps.replay(&journal, &mut known).unwrap().is_some(), replays, "{text}");
+            // nor is that believed which was changed meanwhile
+            sh(&sandbox.rootfs, "rm -rf etc/new etc/dir; echo un > etc/input; touch -d @1000 etc/input");
+            known.forget(&journal.take().unwrap());
+            assert!(steps.replay(&journal, &mut known).unwrap().is_none(), "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::files::Files;
 use super::renumber::Renumbering;
 use crate::accounts::Accounts;
+use crate::actor::Placed;
 use crate::install::{ScriptCall, ScriptRunner};
 use crate::ledger::{Account, Ledger};
 use crate::package::Nevra;
@@ -91,6 +92,10 @@ impl ScriptRunner for Witness<'_> {
                 .with_context(|| format!("renumbering the accounts of {}", call.package()))?;
         }
         Ok(outcome)
+    }
+
+    fn placed(&self, files: &[Placed<'_>]) -> Result<()> {
+        self.runner.placed(files)
     }
 
     fn make_accounts(&self, rootfs: &Rootfs, package: &Nevra, entries: &[Entry]) -> Result<()> {

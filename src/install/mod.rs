@@ -51,6 +51,7 @@ use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
 use self::order::{Direction, order};
 use self::staging::Staging;
 use self::trigger::Priority;
+use crate::actor::Placed;
 use crate::error::hinted;
 use crate::ledger::Ledger;
 use crate::package::header::{FileEntry, Header, HeaderDependency, InstallTags, Phase, Scriptlet, Trigger};
@@ -96,6 +97,11 @@ pub trait ScriptRunner {
     /// Runs one scriptlet to its end. An exit status other than 0 is not an error here; that it could not
     /// be run is.
     fn run(&self, call: &ScriptCall) -> Result<Outcome>;
+
+    /// Is told which files a package brought, once they are in their place.
+    fn placed(&self, _files: &[Placed<'_>]) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes the users and groups that `package` declares and the rootfs does not have.
     fn make_accounts(&self, rootfs: &Rootfs, _package: &Nevra, entries: &[Entry]) -> Result<()> {
@@ -382,6 +388,7 @@ impl Run<'_> {
         let staging = self.staging.take(package)?;
         let (package, fates) = (&self.packages[package], &self.fates[package]);
         place::install(&self.rootfs, package, fates, &staging, self.tx.ima, self.progress)?;
+        self.runner.placed(&place::placed(package, fates))?;
         std::fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
     }
 

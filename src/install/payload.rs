@@ -431,7 +431,7 @@ impl<'a> Unpacker<'a> {
 }
 
 /// Regular files of equal device and inode are names of one file (rpm: `rpmfilesBuildNLink`).
-fn link_sets(files: &[FileEntry]) -> HashMap<(u32, u32), Vec<usize>> {
+pub(super) fn link_sets(files: &[FileEntry]) -> HashMap<(u32, u32), Vec<usize>> {
     let mut sets: HashMap<_, Vec<usize>> = HashMap::new();
     for (index, file) in files.iter().enumerate() {
         if file_type(file.mode) == FileType::RegularFile && !has(file, FileFlags::GHOST) {

@@ -14,8 +14,10 @@ use rustix::io::Errno;
 
 use super::fate::Fate;
 use super::owner::{Access, Owners};
-use super::payload::mtime;
+use super::payload::{link_sets, mtime};
 use super::{Package, caps, file_type, has, ima};
+use crate::actor::Placed;
+use crate::digest::Digest;
 use crate::error::HintExt;
 use crate::package::header::FileEntry;
 use crate::progress::Progress;
@@ -39,6 +41,23 @@ pub(super) fn install(
             .with_context(|| format!("installing {} of {}", file.path, package.nevra()))?;
     }
     Ok(())
+}
+
+/// The regular files of one name that [`install`] put in their place, as far as the header has their SHA-256.
+pub(super) fn placed<'p>(package: &'p Package, fates: &[Fate]) -> Vec<Placed<'p>> {
+    let linked = link_sets(&package.files);
+    let files = package.files.iter().zip(fates).filter(|(file, fate)| {
+        **fate == Fate::Create
+            && file_type(file.mode) == FileType::RegularFile
+            && !has(file, FileFlags::GHOST)
+            && !linked.contains_key(&(file.device, file.inode))
+    });
+    let placed = files.filter_map(|(file, _)| {
+        // a digest of any other algorithm has another length
+        let sha256 = Digest::from_hex(&file.digest).ok()?;
+        Some(Placed { path: &file.path, sha256, size: file.size, mtime: file.mtime.into() })
+    });
+    placed.collect()
 }
 
 /// Removes the files of `package`, or saves what has been modified. Directories stay while there is

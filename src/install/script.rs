@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::lua::{Interpreter, Job};
 use super::macros::Macros;
 use super::{ScriptCall, ScriptRunner};
-use crate::actor::{Actor, Executor, Task};
+use crate::actor::{Actor, Executor, Placed, Task};
 use crate::error::HintExt;
 use crate::package::header::query_format;
 use crate::sandbox::{self, Outcome, last_lines};
@@ -75,6 +75,10 @@ impl ScriptRunner for Runner<'_> {
             arguments: call.args.clone(),
         };
         self.executor.run(&task, &self.command(call).with_context(context)?).with_context(context)
+    }
+
+    fn placed(&self, files: &[Placed<'_>]) -> Result<()> {
+        self.executor.placed(files)
     }
 }
 
