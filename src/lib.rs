@@ -31,6 +31,8 @@ pub mod digest;
 pub mod error;
 pub mod exchange;
 pub mod fetch;
+pub mod fsck;
+pub mod gc;
 pub mod image;
 pub mod install;
 pub mod ledger;

@@ -17,21 +17,34 @@
 //!     layer.json            which layer is below
 //!   steps/COMMAND/          runs of long commands of builds, to be reused on the same files (`build::reuse`); by digest
 //!                           of the command
-//!   tmp/                    unfinished work; anything here may be deleted when no strata runs
+//!   running/NAME            one for each strata that has the store open, locked (flock(2)) as long as that lives
+//!   tmp/                    unfinished work
 //! ```
 //!
-//! Files are written below `tmp/`, synced (but for payloads and what is parsed) and renamed into place, so what has a final name is
-//! complete.
+//! Files are written below `tmp/`, synced (but for payloads and what is parsed) and renamed into place, so what has a
+//! final name is complete.
 //! Everything belongs to the user who runs strata; files of extracted layers to their subordinate ids, so
 //! `layers/` is only touched inside strata's own user namespace ([`crate::sandbox::enter_namespace`]).
+//!
+//! # What may be deleted while others work
+//!
+//! The time of a file is that of its last use: whoever goes to use what is there already [takes](take) it first, which
+//! says so. Who opens a store leaves a file in `running/` that is older than all that this strata makes or takes. So
+//! what was last used before the oldest of these files was made ([`Store::horizon`]) is in nobody's hands. A deleter
+//! looks at the time and deletes under an exclusive lock, takers set it under a shared one, for a moment each: nobody
+//! takes what is gone, and nobody waits for a build. What a deleter finds unused may be taken and kept; what it deletes
+//! is made or fetched again by whoever misses it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
 use crate::digest::Digest;
@@ -41,14 +54,13 @@ use crate::repo::compact;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    running: Option<Arc<NamedTempFile>>,
 }
 
 impl Store {
     /// Opens the store at `root`, making it if there is none.
     pub fn open(root: &Path) -> Result<Self> {
-        for dir in
-            ["rpms", "payloads", "repodata", "parsed", "seen", "keys", "images", "layers", "steps", "tmp"]
-        {
+        for dir in DIRECTORIES {
             fs::create_dir_all(root.join(dir))
                 .with_context(|| format!("making the store {}", root.display()))?;
         }
@@ -59,7 +71,39 @@ impl Store {
                 .with_context(|| format!("writing {}", tag.display()))?;
         }
         let root = root.canonicalize().with_context(|| format!("opening the store {}", root.display()))?;
-        Ok(Self { root })
+        let running = running(&root).with_context(|| format!("opening the store {}", root.display()))?;
+        Ok(Self { root, running: running.map(Arc::new) })
+    }
+
+    /// What was last used before this is in nobody's hands: the moment when the oldest strata at work with this store
+    /// began, or this one if there is no other. Forgets those that were killed.
+    pub fn horizon(&self) -> Result<SystemTime> {
+        let context = || format!("looking who uses the store {}", self.root.display());
+        // what was made before is before: the clock of files stands still for milliseconds
+        std::thread::sleep(CLOCK_TICK);
+        let now = self.temp_file()?.as_file().metadata().and_then(|meta| meta.modified());
+        let mut horizon = now.with_context(context)?;
+        let own = self.running.as_ref().map(|file| file.path());
+        for entry in fs::read_dir(self.root.join("running")).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            if own == Some(path.as_path()) {
+                continue;
+            }
+            // one that is gone ended just now
+            let Ok(file) = File::open(&path) else { continue };
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => drop(fs::remove_file(&path)),
+                Err(_) => {
+                    horizon = horizon.min(file.metadata().and_then(|m| m.modified()).with_context(context)?)
+                }
+            }
+        }
+        Ok(horizon)
+    }
+
+    /// See [`take`].
+    pub fn take(&self, path: &Path) -> Result<bool> {
+        take(&self.root, path)
     }
 
     /// Its directory.
@@ -136,7 +180,7 @@ impl Store {
         let is_mine = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
         // whoever had it may have completed it, and given it another name
         let is_there = || Ok::<_, io::Error>(fs::metadata(&path)?.ino() == file.metadata()?.ino());
-        match is_mine && is_there().unwrap_or(false) {
+        match is_mine && is_there().unwrap_or(false) && self.take(&path)? {
             true => Ok(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)),
             false => self.temp_file(),
         }
@@ -147,6 +191,51 @@ impl Store {
         NamedTempFile::new_in(self.root.join("tmp"))
             .with_context(|| format!("making a file in {}", self.root.join("tmp").display()))
     }
+}
+
+const DIRECTORIES: [&str; 11] =
+    ["rpms", "payloads", "repodata", "parsed", "seen", "keys", "images", "layers", "steps", "running", "tmp"];
+
+/// The longest that the clock of files stands still: a tick of a kernel that has a hundred a second.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+/// Says that this process uses the store; none where nobody can write, nor delete.
+fn running(root: &Path) -> Result<Option<NamedTempFile>> {
+    let file = match NamedTempFile::new_in(root.join("tmp")) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
+        file => file?,
+    };
+    // locked before it is where others look for it
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    let path = root.join("running").join(file.path().file_name().unwrap_or_default());
+    let (file, old) = file.into_parts();
+    fs::rename(&old, &path)?;
+    // what has that name now is gone
+    let _ = old.keep();
+    Ok(Some(NamedTempFile::from_parts(file, TempPath::try_from_path(path)?)))
+}
+
+/// Says that what is at `path`, in the store or layout `holder`, is used from now on; false if it is not there.
+pub fn take(holder: &Path, path: &Path) -> Result<bool> {
+    let context = || format!("using {}", path.display());
+    let lock = File::open(holder).with_context(context)?;
+    rustix::fs::flock(&lock, FlockOperation::LockShared).with_context(context)?;
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    match rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(false),
+        done => done.map(|()| true).with_context(context),
+    }
+}
+
+/// Keeps takers of what is in the store or layout `holder` waiting until dropped; not for long.
+pub fn lock(holder: &Path) -> Result<File> {
+    let context = || format!("locking {}", holder.display());
+    let dir = File::open(holder).with_context(context)?;
+    rustix::fs::flock(&dir, FlockOperation::LockExclusive).with_context(context)?;
+    Ok(dir)
 }
 
 /// Syncs a finished temporary file and gives it its final name (mode 0644), replacing what has it.

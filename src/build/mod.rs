@@ -17,9 +17,9 @@ mod parent;
 mod reads;
 mod recorder;
 mod renumber;
-mod reuse;
+pub(crate) mod reuse;
 pub mod rules;
-mod tree;
+pub(crate) mod tree;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -443,8 +443,12 @@ impl<'a> Build<'a> {
     /// The image in the store that has these inputs.
     fn find(&self, job: &Job<'_>) -> Result<Option<Image>> {
         let inputs = job.inputs.to_string();
-        let mut images = self.images_of(job.layer)?.into_iter().map(|(_, image)| image);
-        Ok(images.find(|image| image.labels().get(labels::INPUTS) == Some(&inputs.as_str())))
+        for (_, image) in self.images_of(job.layer)? {
+            if image.labels().get(labels::INPUTS) == Some(&inputs.as_str()) && self.layout.take(&image)? {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
     }
 
     fn images_of(&self, layer: &Layer) -> Result<Vec<(Option<String>, Image)>> {
@@ -790,24 +794,4 @@ fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
             .with_context(|| format!("setting the time of {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Deletes unfinished work, images without a name, and extracted layers that no image of the store needs; with
-/// `all`, every image, extracted layer, decompressed payload and kept run. Packages and repository metadata stay.
-pub fn collect_garbage(store: &Store, all: bool) -> Result<()> {
-    let layout = Layout::create(&store.images())?;
-    layout.collect_garbage(&|name| !all && name.is_some())?;
-    let mut needed = BTreeSet::new();
-    for (_, image) in layout.list()? {
-        needed.insert(image.digest.hex());
-        let inputs = image.labels().get(labels::INPUTS).and_then(|digest| digest.parse::<Digest>().ok());
-        needed.extend(inputs.map(|digest| digest.hex()));
-    }
-    tree::remove_entries(&store.root().join("layers"), &|name| !needed.contains(name))?;
-    if all {
-        tree::remove_entries(&store.root().join("payloads"), &|_| true)?;
-        tree::remove_entries(&store.root().join("steps"), &|_| true)?;
-    }
-    tree::remove_entries(&store.root().join("parsed"), &|name| all || !store.has_document_of(name))?;
-    tree::remove_entries(&store.root().join("tmp"), &|_| true)
 }

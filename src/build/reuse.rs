@@ -201,14 +201,15 @@ impl<'a> Steps<'a> {
                 tracing::info!("{} has to run again: {why}", self.actor);
                 continue;
             }
+            if !self.store.take(&path)? {
+                continue;
+            }
             let made = path.with_extension("tar");
             if !File::open(&made).is_ok_and(|mut tar| is(&step.made, &mut tar)) {
                 tracing::info!("{} has to run again: {} is damaged", self.actor, made.display());
                 continue;
             }
             self.put(&step, &made).with_context(|| format!("reusing {}", path.display()))?;
-            // what is used least goes first; of no consequence if it fails
-            let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
             tracing::info!("{} need not run: it did on the same files", self.actor);
             return Ok(Some(Outcome { status: 0, output: step.output, duration: started.elapsed() }));
         }
@@ -352,6 +353,26 @@ impl<'a> Steps<'a> {
         kept.sort_by(|a, b| b.cmp(a));
         Ok(kept.into_iter().map(|(_, path)| path).collect())
     }
+}
+
+/// What is wrong with the runs kept in a directory of the store's `steps/`.
+pub fn damage(dir: &Path) -> Result<Option<String>> {
+    let context = || format!("reading {}", dir.display());
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        let record = fs::read(path.with_extension("json")).unwrap_or_default();
+        let is_named = path.file_stem().is_some_and(|name| name == &*Digest::of(&record).hex());
+        let is_whole = |step: &Step| {
+            File::open(path.with_extension("tar")).is_ok_and(|mut tar| is(&step.made, &mut tar))
+        };
+        let is_record = is_named && serde_json::from_slice(&record).is_ok_and(|step| is_whole(&step));
+        // one that is being written has another name
+        if path.extension().is_some_and(|extension| extension == "json") && !is_record {
+            let name = path.file_name().unwrap_or_default();
+            return Ok(Some(format!("{} or its archive is damaged", name.display())));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a file has this content.

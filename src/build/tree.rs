@@ -10,6 +10,7 @@
 //! `root` and `stage` are in one overlay mount, so that moving a file from one to the other is a rename.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -20,6 +21,8 @@ use crate::digest::Digest;
 use crate::sandbox;
 use crate::store::{self, Store};
 
+const RECORD: &str = "layer.json";
+
 /// What `layer.json` keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
@@ -27,20 +30,44 @@ struct Record {
     below: Option<Digest>,
 }
 
-/// Opens the extracted layer `key` and all below it: their trees, top first; none if any is missing.
+/// Opens the extracted layer `key` and all below it: their trees, top first; none if any is missing. They are used from
+/// now on.
 pub fn open(store: &Store, key: &Digest) -> Result<Option<Vec<PathBuf>>> {
     let mut trees = Vec::new();
     let mut next = Some(*key);
     while let Some(key) = next {
         let dir = store.layer(&key);
-        let path = dir.join("layer.json");
-        let Ok(bytes) = fs::read(&path) else { return Ok(None) };
-        let record: Record =
-            serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+        let Some(record) = record(&dir)? else { return Ok(None) };
+        if !store.take(&dir.join(RECORD))? {
+            return Ok(None);
+        }
         trees.push(dir.join("tree"));
         next = record.below;
     }
     Ok(Some(trees))
+}
+
+/// Keys of the extracted layers on which `key` is mounted, as far as they are there.
+pub fn below(store: &Store, key: &Digest) -> Result<Vec<Digest>> {
+    let mut keys = Vec::new();
+    let mut next = record(&store.layer(key))?.and_then(|record| record.below);
+    while let Some(key) = next {
+        keys.push(key);
+        next = record(&store.layer(&key))?.and_then(|record| record.below);
+    }
+    Ok(keys)
+}
+
+/// What an extracted layer says of itself; none if it is not there.
+fn record(dir: &Path) -> Result<Option<Record>> {
+    let path = dir.join(RECORD);
+    match fs::read(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => bytes
+            .map_err(anyhow::Error::from)
+            .and_then(|bytes| Ok(Some(serde_json::from_slice(&bytes)?)))
+            .with_context(|| format!("reading {}", path.display())),
+    }
 }
 
 /// A tree being made. Dropped, it is unmounted and deleted.
@@ -113,7 +140,7 @@ impl WorkTree {
         for name in ["work", "mount"] {
             remove_tree(&dir.path().join(name))?;
         }
-        store::write_atomically(&dir.path().join("layer.json"), &serde_json::to_vec(&Record { below })?)?;
+        store::write_atomically(&dir.path().join(RECORD), &serde_json::to_vec(&Record { below })?)?;
         let target = store.layer(key);
         remove_tree(&target)?;
         fs::rename(dir.keep(), &target).with_context(|| format!("moving the layer to {}", target.display()))
@@ -142,26 +169,10 @@ impl Drop for WorkTree {
     }
 }
 
-/// Removes the entries of a directory whose names `unwanted` picks, with all that is in them.
-pub fn remove_entries(dir: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
-    let context = || format!("cleaning {}", dir.display());
-    for entry in fs::read_dir(dir).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        if !entry.file_name().to_str().is_some_and(unwanted) {
-            continue;
-        }
-        match entry.file_type().with_context(context)?.is_dir() {
-            true => remove_tree(&entry.path())?,
-            false => fs::remove_file(entry.path()).with_context(context)?,
-        }
-    }
-    Ok(())
-}
-
 /// Removes a directory tree that may not exist.
 fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
             Err(e).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),

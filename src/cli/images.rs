@@ -26,11 +26,13 @@ struct Row {
     created: Option<String>,
     layers: usize,
     size: u64,
+    used: String,
 }
 
 pub fn run(global: &Global, Args {}: &Args) -> Result<Answer> {
     let layout = Layout::create(&global.store()?.images())?;
-    let rows: Vec<Row> = layout.list()?.into_iter().map(|(name, image)| row(name, &image)).collect();
+    let rows = layout.list()?.into_iter().map(|(name, image)| row(&layout, name, &image));
+    let rows: Vec<Row> = rows.collect::<Result<_>>()?;
     if global.json() {
         super::print_json(&rows)?;
     } else {
@@ -39,10 +41,11 @@ pub fn run(global: &Global, Args {}: &Args) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-fn row(name: Option<String>, image: &Image) -> Row {
+fn row(layout: &Layout, name: Option<String>, image: &Image) -> Result<Row> {
     let labels = image.labels();
     let label = |key: &str| labels.get(key).map(|value| (*value).to_owned());
-    Row {
+    let used = jiff::Timestamp::try_from(layout.last_use(image)?)?;
+    Ok(Row {
         name,
         digest: image.digest,
         stream: label(labels::STREAM),
@@ -52,7 +55,8 @@ fn row(name: Option<String>, image: &Image) -> Row {
         created: image.config.created().clone(),
         layers: image.manifest.layers().len(),
         size: image.layers_size(),
-    }
+        used: used.strftime("%FT%TZ").to_string(),
+    })
 }
 
 impl Row {
@@ -65,13 +69,24 @@ impl Row {
     }
 }
 
+/// That of a moment as RFC 3339 writes it.
+fn day(moment: &str) -> &str {
+    moment.split('T').next().unwrap_or_default()
+}
+
 fn text(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.title().len()).max().unwrap_or(0).max("NAME".len());
-    let mut text = format!("{:width$}  {:71}  {:7}  LAYERS  SIZE\n", "NAME", "DIGEST", "ARCH");
+    let mut text = format!(
+        "{:width$}  {:71}  {:7}  LAYERS  {:>10}  {:10}  USED\n",
+        "NAME", "DIGEST", "ARCH", "SIZE", "CREATED"
+    );
     for row in rows {
-        let Row { digest, architecture, layers, size, .. } = row;
-        let size = indicatif::HumanBytes(*size);
-        text += &format!("{:width$}  {digest}  {architecture:7}  {layers:>6}  {size}\n", row.title());
+        let Row { digest, architecture, layers, used, .. } = row;
+        let (title, size) = (row.title(), indicatif::HumanBytes(row.size).to_string());
+        let [created, used] = [row.created.as_deref().unwrap_or_default(), used].map(day);
+        text += &format!(
+            "{title:width$}  {digest}  {architecture:7}  {layers:>6}  {size:>10}  {created:10}  {used}\n"
+        );
     }
     text
 }

@@ -9,6 +9,7 @@ mod debug;
 mod diff;
 mod export;
 mod fetch;
+mod fsck;
 mod gc;
 mod images;
 mod import;
@@ -111,6 +112,7 @@ enum Command {
     Diff(diff::Args),
     Export(export::Args),
     Fetch(fetch::Args),
+    Fsck(fsck::Args),
     Gc(gc::Args),
     Images(images::Args),
     Import(import::Args),
@@ -160,6 +162,7 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Diff(args) => diff::run(&cli.global, args),
         Command::Export(args) => export::run(&cli.global, args),
         Command::Fetch(args) => fetch::run(&cli.global, args),
+        Command::Fsck(args) => fsck::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
         Command::Images(args) => images::run(&cli.global, args),
         Command::Import(args) => import::run(&cli.global, args),

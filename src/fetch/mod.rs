@@ -210,11 +210,11 @@ impl Fetcher {
 
     /// The metadata that had the digest `repomd`, if the store still has them. Uses no network.
     pub fn metadata_at(&self, repo: &plan::Repo, repomd: &Digest) -> Result<Option<RepoMetadata>> {
-        if !self.store.repodata(repomd).exists() {
+        if !self.store.take(&self.store.repodata(repomd))? {
             return Ok(None);
         }
         let parsed = self.stored_repomd(repomd)?;
-        if !self.kept(&primary_of(&parsed)?.checksum).exists() {
+        if !self.store.take(&self.kept(&primary_of(&parsed)?.checksum))? {
             return Ok(None);
         }
         self.assemble(repo, *repomd, &parsed).map(Some)
@@ -324,7 +324,7 @@ impl Fetcher {
     /// A metadata file in the store, downloaded if need be.
     fn bring(&self, source: &Source, data: &DataFile, advance: &dyn Fn(u64)) -> Result<File> {
         let kept = self.kept(&data.checksum);
-        if !kept.exists() {
+        if !self.store.take(&kept)? {
             let file = Expected { checksum: data.checksum, size: data.size };
             persist(self.download(source, &data.location, file, advance)?, &kept)?;
         }
@@ -374,7 +374,7 @@ impl Fetcher {
         make: impl FnOnce() -> Result<(T, Vec<u8>)>,
     ) -> Result<T> {
         let kept = self.store.parsed(&checksum.hex());
-        if kept.exists() {
+        if self.store.take(&kept)? {
             match read(&kept) {
                 Ok(value) => return Ok(value),
                 Err(error) => tracing::info!(kept = %kept.display(), "{error:#}: parsing again"),
@@ -409,16 +409,12 @@ impl Fetcher {
         let what = || format!("fetching {} from {}", package.nevra(), package.repo);
         let fetch = || {
             let target = self.store.rpm(&digest(package)?);
-            match File::open(&target) {
-                Ok(file) => {
-                    progress.advance(package.size);
-                    verify::header(&file, package, self.trust(wanted)?.as_deref()).map(drop)
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    persist(self.obtain(wanted, progress)?, &target)
-                }
-                Err(error) => Err(error).with_context(|| format!("opening {}", target.display())),
+            if !self.store.take(&target)? {
+                return persist(self.obtain(wanted, progress)?, &target);
             }
+            let file = File::open(&target).with_context(|| format!("opening {}", target.display()))?;
+            progress.advance(package.size);
+            verify::header(&file, package, self.trust(wanted)?.as_deref()).map(drop)
         };
         fetch().or_else(|error| match error.downcast_ref::<Refusal>().map(Refusal::advice) {
             Some(advice) => Err(error).hint(what(), advice),

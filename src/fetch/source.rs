@@ -83,7 +83,10 @@ impl Source {
         listed: &[Checksum],
     ) -> Result<Current> {
         let url = below(base, "repodata/repomd.xml")?;
-        let same = seen.filter(|seen| seen.url == url.as_str() && store.repodata(&seen.repomd).exists());
+        let same = match seen.filter(|seen| seen.url == url.as_str()) {
+            Some(seen) => store.take(&store.repodata(&seen.repomd))?.then_some(seen),
+            None => None,
+        };
         let validators = same.map(|seen| seen.validators.clone()).unwrap_or_default();
         let got = self
             .transport

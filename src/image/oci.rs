@@ -18,13 +18,13 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::{
     Config, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageIndex, ImageIndexBuilder,
     ImageManifest, ImageManifestBuilder, MediaType, Os, PlatformBuilder, Sha256Digest,
 };
-use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
@@ -69,6 +69,17 @@ pub struct Image {
     pub manifest: ImageManifest,
     /// The config.
     pub config: ImageConfiguration,
+}
+
+/// What [`Layout::sweep`] deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// Entries of the index.
+    pub images: Vec<(Option<String>, Digest)>,
+    /// Names of blobs and their sizes in bytes.
+    pub blobs: Vec<(String, u64)>,
+    /// Size of all other blobs in bytes.
+    pub remaining: u64,
 }
 
 /// What an image says about itself; fields of its parent hold where these say nothing.
@@ -138,10 +149,35 @@ impl Layout {
         self.read_image(select(&entries, name, digest, &self.root)?)
     }
 
-    /// All entries of the index, by name.
+    /// All entries of the index, by name. Their layers may have been lost: see [`Layout::take`].
     pub fn list(&self) -> Result<Vec<(Option<String>, Image)>> {
         let entries = self.entries()?;
-        entries.iter().map(|e| Ok((ref_name(e).map(str::to_owned), self.read_image(e)?))).collect()
+        entries.iter().map(|e| Ok((ref_name(e).map(str::to_owned), self.read_manifest(e)?))).collect()
+    }
+
+    /// Entries of the index that lack a part: name or digest, what is wrong, and whether manifest and config can be read.
+    pub fn damages(&self) -> Result<Vec<(String, String, bool)>> {
+        let mut damages = Vec::new();
+        for entry in self.entries()? {
+            if let Err(error) = self.read_image(&entry) {
+                let name = ref_name(&entry).map_or_else(|| entry.digest().to_string(), str::to_owned);
+                damages.push((name, format!("{error:#}"), self.read_manifest(&entry).is_ok()));
+            }
+        }
+        Ok(damages)
+    }
+
+    /// Takes the entries out of the index whose manifest or config cannot be read.
+    pub fn forget_unreadable(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.entries()?.into_iter().partition(|entry| self.read_manifest(entry).is_ok());
+        if gone.is_empty() { Ok(()) } else { self.write_index(kept) }
+    }
+
+    /// The images whose manifest and config can be read.
+    pub fn readable(&self) -> Result<Vec<Image>> {
+        Ok(self.entries()?.iter().filter_map(|entry| self.read_manifest(entry).ok()).collect())
     }
 
     /// Gives `image`, which is in this layout, a name; or puts it into the index without one, unless it is there.
@@ -168,25 +204,62 @@ impl Layout {
         self.write_index(entries)
     }
 
-    /// Takes the images that `keep` refuses out of the index, by name, and deletes every blob that the others
-    /// do not need.
-    pub fn collect_garbage(&self, keep: &dyn Fn(Option<&str>) -> bool) -> Result<()> {
+    /// Says that an image of the list is used from now on (see [`store::take`]); false if not all of it is here.
+    pub fn take(&self, image: &Image) -> Result<bool> {
+        let is_whole = image.manifest.layers().iter().all(|layer| self.check_blob(layer).is_ok());
+        Ok(is_whole && store::take(&self.root, &self.blob(&image.digest))?)
+    }
+
+    /// When an image of the list was last used: built, found again, or stood on.
+    pub fn last_use(&self, image: &Image) -> Result<SystemTime> {
+        let path = self.blob(&image.digest);
+        fs::metadata(&path)
+            .and_then(|meta| meta.modified())
+            .with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Takes images out of the index by their names, or all without a name, and deletes blobs that the others do not
+    /// need, unless they were used since `horizon`. A `rehearsal` only tells what would go.
+    pub fn sweep(
+        &self,
+        goes: &dyn Fn(Option<&str>, &Image) -> bool,
+        horizon: SystemTime,
+        rehearsal: bool,
+    ) -> Result<Swept> {
         let _lock = self.lock()?;
-        let entries: Vec<Descriptor> =
-            self.entries()?.into_iter().filter(|entry| keep(ref_name(entry))).collect();
-        let mut needed = BTreeSet::new();
-        for entry in &entries {
-            let image = self.read_image(entry)?;
-            let blobs = image.manifest.layers().iter().chain([image.manifest.config(), entry]);
+        let (mut kept, mut swept, mut needed) = (Vec::new(), Swept::default(), BTreeSet::new());
+        for entry in self.entries()? {
+            let image = self.read_manifest(&entry)?;
+            let name = ref_name(&entry).map(str::to_owned);
+            if goes(name.as_deref(), &image) && !used_since(&self.blob(&image.digest), horizon)? {
+                swept.images.push((name, image.digest));
+                continue;
+            }
+            let blobs = image.manifest.layers().iter().chain([image.manifest.config(), &entry]);
             needed.extend(blobs.map(|blob| blob.digest().digest().to_owned()));
+            kept.push(entry);
         }
-        self.write_index(entries)?;
-        remove_files(&self.root.join("blobs/sha256"), &|name| !needed.contains(name))?;
-        remove_files(&self.root.join("diffs"), &|name| {
-            let known = fs::read(self.root.join("diffs").join(name)).ok();
-            let blob = known.and_then(|json| serde_json::from_slice::<Descriptor>(&json).ok());
-            blob.is_none_or(|blob| !needed.contains(blob.digest().digest()))
-        })
+        if !swept.images.is_empty() && !rehearsal {
+            self.write_index(kept)?;
+        }
+        for path in files(&self.root.join("blobs/sha256"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let size = fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
+            match needed.contains(&name) || used_since(&path, horizon)? {
+                true => swept.remaining += size,
+                false => {
+                    remove(&path, rehearsal)?;
+                    swept.blobs.push((name, size));
+                }
+            }
+        }
+        for path in files(&self.root.join("diffs"))? {
+            let blob = fs::read(&path).ok().and_then(|json| serde_json::from_slice::<Descriptor>(&json).ok());
+            if blob.is_none_or(|blob| self.check_blob(&blob).is_err()) && !used_since(&path, horizon)? {
+                remove(&path, rehearsal)?;
+            }
+        }
+        Ok(swept)
     }
 
     /// Writes config and manifest of an image whose blobs are here: `parent`'s layers, then `layers`.
@@ -232,7 +305,7 @@ impl Layout {
         };
         let known: Descriptor =
             serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
-        Ok(self.check_blob(&known).is_ok().then_some(known))
+        Ok(self.has(&known)?.then_some(known))
     }
 
     /// Records the blob of a diff id for [`Layout::known_blob`].
@@ -264,7 +337,7 @@ impl Layout {
     ) -> Result<PathBuf> {
         let digest = digest_of(blob)?;
         let path = self.blob(&digest);
-        if self.check_blob(blob).is_ok() {
+        if self.has(blob)? {
             return Ok(path);
         }
         let context = || format!("bringing the blob {digest} to {}", self.root.display());
@@ -328,6 +401,11 @@ impl Layout {
         Ok(Image { digest, size: entry.size(), manifest, config })
     }
 
+    /// Whether a blob is here; then it is used from now on.
+    fn has(&self, blob: &Descriptor) -> Result<bool> {
+        Ok(self.check_blob(blob).is_ok() && store::take(&self.root, &self.blob(&digest_of(blob)?))?)
+    }
+
     /// Checks that a blob is here in full length.
     fn check_blob(&self, blob: &Descriptor) -> Result<()> {
         let path = self.blob(&digest_of(blob)?);
@@ -360,12 +438,9 @@ impl Layout {
         store::write_atomically(&self.root.join("index.json"), &canonical(&index)?)
     }
 
-    /// Keeps other writers of the index out until dropped.
+    /// Keeps other writers of the index out, and who takes blobs, until dropped.
     fn lock(&self) -> Result<File> {
-        let context = || format!("locking {}", self.root.display());
-        let dir = File::open(&self.root).with_context(context)?;
-        rustix::fs::flock(&dir, FlockOperation::LockExclusive).with_context(context)?;
-        Ok(dir)
+        store::lock(&self.root)
     }
 }
 
@@ -424,20 +499,29 @@ pub(super) fn select<'e>(
     ))
 }
 
-/// Deletes the files of a directory, which may not exist, whose names `unwanted` picks.
-fn remove_files(dir: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
-    let context = || format!("cleaning {}", dir.display());
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other.with_context(context)?,
-    };
-    for entry in entries {
-        let entry = entry.with_context(context)?;
-        if entry.file_name().to_str().is_some_and(unwanted) {
-            fs::remove_file(entry.path()).with_context(context)?;
-        }
+/// The files of a directory that may not exist.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("listing {}", dir.display());
+    match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.with_context(context)?.map(|e| Ok(e.with_context(context)?.path())).collect(),
     }
-    Ok(())
+}
+
+fn used_since(path: &Path, horizon: SystemTime) -> Result<bool> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        meta => Ok(meta.and_then(|m| m.modified()).with_context(|| format!("reading {}", path.display()))?
+            >= horizon),
+    }
+}
+
+/// Deletes a file, unless this is a rehearsal.
+fn remove(path: &Path, rehearsal: bool) -> Result<()> {
+    match rehearsal {
+        true => Ok(()),
+        false => fs::remove_file(path).with_context(|| format!("deleting {}", path.display())),
+    }
 }
 
 /// A descriptor without annotations.

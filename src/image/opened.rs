@@ -17,7 +17,7 @@ use super::untar::Reader;
 use crate::digest::Digest;
 use crate::error::hinted;
 use crate::package::Arch;
-use crate::store::{Store, write_atomically};
+use crate::store::{Store, take, write_atomically};
 
 /// A manifest is at most so large: what registries take (distribution-spec).
 const MAX_MANIFEST: u64 = 4 << 20;
@@ -161,7 +161,9 @@ fn manifest(
     digest: Option<&Digest>,
     tag: &str,
 ) -> Result<(Descriptor, Vec<u8>)> {
-    let kept = digest.map(|digest| layout.blob(digest)).filter(|path| path.exists());
+    let kept = digest.map(|digest| layout.blob(digest));
+    let kept =
+        kept.map(|path| anyhow::Ok(take(layout.root(), &path)?.then_some(path))).transpose()?.flatten();
     let bytes = match &kept {
         Some(path) => fs::read(path).with_context(|| format!("reading {}", path.display()))?,
         None => registry.manifest(digest, tag, MAX_MANIFEST)?,

@@ -5,7 +5,7 @@
 //! is damaged is found and made anew; nor need it be synced before it gets its name.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -28,10 +28,8 @@ impl<'a> Kept<'a> {
 
     /// The archive, if it is there.
     pub fn open(&self) -> Result<Option<File>> {
-        match File::open(&self.path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some).with_context(|| format!("opening {}", self.path.display())),
-        }
+        let open = || File::open(&self.path).with_context(|| format!("opening {}", self.path.display()));
+        self.store.take(&self.path)?.then(open).transpose()
     }
 
     /// A file for a copy of the archive.

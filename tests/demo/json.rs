@@ -65,6 +65,8 @@ fn every_key_is_documented_and_every_documented_key_is_there() {
         &["why", "demo", "node", "conmon"],
         &["build", "demo", "--offline"],
         &["images"],
+        &["gc", "--older-than", "1d"],
+        &["fsck"],
         &["show", "demo/node"],
         &["diff", "node.toml", &lock],
         &["export", "konflux-lock", "demo", "node", "--output", "exported", "--force"],

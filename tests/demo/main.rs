@@ -29,6 +29,7 @@ mod registries;
 mod registry;
 mod sbom;
 mod scripts;
+mod store;
 mod tour;
 mod trees;
 mod verify;

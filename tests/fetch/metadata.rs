@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use strata::build::collect_garbage;
 use strata::digest::Digest;
+use strata::gc::{self, Policy};
 use strata::package::Dependency;
 use strata::repo::{Paths, RepoMetadata};
 use strata::store::Store;
@@ -138,9 +138,9 @@ fn what_was_parsed_is_kept_and_made_again_when_damaged() {
     fs::write(former, "of a former version").unwrap();
     let lonely = fixture.path("store/parsed").join(format!("{}.{version}", Digest::of("x").hex()));
     fs::write(lonely, "without document").unwrap();
-    collect_garbage(&store, false).unwrap();
+    gc::collect(&store, &Policy::default()).unwrap();
     assert_eq!(below("parsed").len(), 5);
-    collect_garbage(&store, true).unwrap();
+    gc::collect(&store, &Policy { all: true, ..Policy::default() }).unwrap();
     assert_eq!(below("parsed").len(), 0);
 }
 
