@@ -101,6 +101,11 @@ impl<W: Write> Hasher<W> {
         Self { inner, sha: sha2::Sha256::new(), size: 0 }
     }
 
+    /// The writer that was wrapped. What is written to it directly is not digested.
+    pub fn inner_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
     /// Gives back the writer, the digest of all bytes written, and their count.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest(self.sha.finalize().into()), self.size)

@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = max_layers)]
     max_layers: Option<usize>,
     /// How blobs are compressed, instead of `compression` in the stream
-    #[arg(long, value_name = "gzip|zstd", value_parser = compression)]
+    #[arg(long, value_name = "gzip|zstd|zstd:chunked", value_parser = compression)]
     compression: Option<Compression>,
     /// Keep the rootfs of a layer that fails, and say where it is
     #[arg(long)]
@@ -176,7 +176,8 @@ fn compression(text: &str) -> Result<Compression> {
     match text {
         "gzip" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),
-        _ => bail!("expected gzip or zstd"),
+        "zstd:chunked" => Ok(Compression::ZstdChunked),
+        _ => bail!("expected gzip, zstd or zstd:chunked"),
     }
 }
 

@@ -36,3 +36,4 @@ pub mod reference;
 mod registry;
 pub mod tar;
 pub mod untar;
+mod zstd_chunked;

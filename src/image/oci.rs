@@ -537,8 +537,9 @@ fn annotated(layer: &Layer) -> Descriptor {
         false => layer.sources.join(","),
     };
     let mut descriptor = layer.descriptor.clone();
-    let annotations = [(CHUNK, layer.name.clone()), (COMPONENTS, components)];
-    descriptor.set_annotations(Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()));
+    let mut annotations = descriptor.annotations().clone().unwrap_or_default();
+    annotations.extend([(CHUNK.to_owned(), layer.name.clone()), (COMPONENTS.to_owned(), components)]);
+    descriptor.set_annotations(Some(annotations));
     descriptor
 }
 

@@ -19,20 +19,24 @@ use serde::Serialize;
 
 use super::chunk::Chunk;
 use super::oci::{Layout, descriptor};
-use super::tar;
+use super::{tar, zstd_chunked};
 use crate::digest::{Digest, Hasher};
 use crate::progress::{Progress, Unit};
 use crate::store;
 
 /// How blobs are compressed, at one fixed level each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Read by everything.
     #[default]
+    #[serde(rename = "gzip")]
     Gzip,
     /// Smaller and faster; cannot be converted to Docker's image format.
+    #[serde(rename = "zstd")]
     Zstd,
+    /// Zstd of which clients can fetch the files that they have not.
+    #[serde(rename = "zstd:chunked")]
+    ZstdChunked,
 }
 
 impl Compression {
@@ -40,13 +44,14 @@ impl Compression {
         match self {
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
+            Compression::ZstdChunked => "zstd-chunked",
         }
     }
 
     fn media_type(self) -> MediaType {
         match self {
             Compression::Gzip => MediaType::ImageLayerGzip,
-            Compression::Zstd => MediaType::ImageLayerZstd,
+            Compression::Zstd | Compression::ZstdChunked => MediaType::ImageLayerZstd,
         }
     }
 }
@@ -136,6 +141,7 @@ fn compress(
 ) -> Result<(Digest, Descriptor)> {
     let (file, path) = layout.temp_file()?.into_parts();
     let out = Hasher::new(BufWriter::with_capacity(BUFFER, file));
+    let mut annotations = None;
     let (out, diff_id) = match compression {
         Compression::Gzip => {
             // no name and no time in the header; 255 is "unknown system" (RFC 1952)
@@ -148,6 +154,11 @@ fn compress(
             let (encoder, diff_id) = write_digested(root, chunk, zstd::Encoder::new(out, ZSTD_LEVEL)?)?;
             (encoder.finish()?, diff_id)
         }
+        Compression::ZstdChunked => {
+            let written = zstd_chunked::write(root, &chunk.entries, out, ZSTD_LEVEL)?;
+            annotations = Some(written.annotations);
+            (written.out, written.diff_id)
+        }
     };
     if let Some(known) = layout.known_blob(&diff_id, compression.name())? {
         return Ok((diff_id, known));
@@ -155,7 +166,8 @@ fn compress(
     let (file, digest, size) = out.finish();
     let file: File = unbuffered(file)?;
     store::persist(tempfile::NamedTempFile::from_parts(file, path), &layout.blob(&digest))?;
-    let descriptor = descriptor(compression.media_type(), size, &digest);
+    let mut descriptor = descriptor(compression.media_type(), size, &digest);
+    descriptor.set_annotations(annotations);
     layout.remember_blob(&diff_id, compression.name(), &descriptor)?;
     Ok((diff_id, descriptor))
 }

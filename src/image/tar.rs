@@ -16,18 +16,30 @@ use rustix::fs::{Mode, OFlags};
 use super::delta::{Entry, Kind};
 
 const BLOCK: usize = 512;
+/// What ends an archive.
+pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// Writes `entries` and the end of the archive to `out`; contents of files are read below `root`.
 pub fn write(root: &Path, entries: &[Entry], out: &mut impl Write) -> Result<()> {
     for entry in entries {
         write_entry(root, entry, out).with_context(|| format!("packing /{}", entry.path.display()))?;
     }
-    out.write_all(&[0; 2 * BLOCK]).context("ending the layer's tar")
+    out.write_all(&END).context("ending the layer's tar")
 }
 
 fn write_entry(root: &Path, entry: &Entry, out: &mut impl Write) -> Result<()> {
+    out.write_all(&header(entry)?)?;
+    if let Kind::File { size } = entry.kind {
+        copy_content(&root.join(&entry.path), size, out)?;
+        out.write_all(padding(size))?;
+    }
+    Ok(())
+}
+
+/// The header of an entry, with the one of its pax records.
+pub fn header(entry: &Entry) -> Result<Vec<u8>> {
     let mut header = Header::default();
-    header.text(NAME, "path", name_in_tar(entry));
+    header.text(NAME, "path", name(entry));
     header.number(MODE, "mode", i128::from(entry.mode))?;
     header.number(UID, "uid", i128::from(entry.uid))?;
     header.number(GID, "gid", i128::from(entry.gid))?;
@@ -54,14 +66,11 @@ fn write_entry(root: &Path, entry: &Entry, out: &mut impl Write) -> Result<()> {
             header.xattr(name.as_bytes(), value)?;
         }
     }
-    header.write(out)?;
-    match entry.kind {
-        Kind::File { size } => copy_content(&root.join(&entry.path), size, out),
-        _ => Ok(()),
-    }
+    Ok(header.finish()?)
 }
 
-fn name_in_tar(entry: &Entry) -> Vec<u8> {
+/// The name of an entry.
+pub fn name(entry: &Entry) -> Vec<u8> {
     let path = match (&entry.kind, entry.path.file_name()) {
         (Kind::Whiteout, Some(name)) => {
             let mut whiteout = OsString::from(".wh.");
@@ -80,7 +89,8 @@ fn name_in_tar(entry: &Entry) -> Vec<u8> {
     name
 }
 
-fn copy_content(path: &Path, size: u64, out: &mut impl Write) -> Result<()> {
+/// Writes the content of the file at `path`, which must have this size; what comes after it is [`padding`].
+pub fn copy_content(path: &Path, size: u64, out: &mut impl Write) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let copied = io::copy(&mut (&mut file).take(size), out)?;
@@ -88,15 +98,15 @@ fn copy_content(path: &Path, size: u64, out: &mut impl Write) -> Result<()> {
         copied == size && file.read(&mut [0])? == 0,
         "it changed while it was being packed: expected {size} bytes"
     );
-    pad(size, out)
+    Ok(())
 }
 
-fn pad(size: u64, out: &mut impl Write) -> Result<()> {
-    let over = (size % BLOCK as u64) as usize;
-    if over > 0 {
-        out.write_all(&[0; BLOCK][over..])?;
+/// What fills the last block of a content of so many bytes.
+pub fn padding(size: u64) -> &'static [u8] {
+    match (size % BLOCK as u64) as usize {
+        0 => &[],
+        over => &[0; BLOCK][over..],
     }
-    Ok(())
 }
 
 /// Start and length of a field.
@@ -156,7 +166,8 @@ impl Header {
         Ok(())
     }
 
-    fn write(mut self, out: &mut impl Write) -> Result<()> {
+    fn finish(mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
         if !self.pax.is_empty() {
             let records: Vec<u8> = self.pax.iter().flat_map(|(key, value)| record(key, value)).collect();
             let mut extended = Header::default();
@@ -168,12 +179,13 @@ impl Header {
             extended.number(SIZE, "size", records.len() as i128)?;
             extended.ustar[TYPE] = b'x';
             extended.seal()?;
-            out.write_all(&extended.ustar)?;
-            out.write_all(&records)?;
-            pad(records.len() as u64, out)?;
+            bytes.extend(extended.ustar);
+            bytes.extend(&records);
+            bytes.extend(padding(records.len() as u64));
         }
         self.seal()?;
-        Ok(out.write_all(&self.ustar)?)
+        bytes.extend(self.ustar);
+        Ok(bytes)
     }
 
     /// Sets the checksum: the sum of all bytes, its own field taken as blanks.

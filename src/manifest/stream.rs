@@ -104,7 +104,11 @@ pub fn head<'a>(
     let image_format = image_choice(root, "format", [("bootc", ImageFormat::Bootc)]);
     let policies = [("root", OptUsrlocal::Root), ("var", OptUsrlocal::Var)];
     let opt_usrlocal = image_choice(root, "opt-usrlocal", policies);
-    let compressions = [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+    let compressions = [
+        ("gzip", Compression::Gzip),
+        ("zstd", Compression::Zstd),
+        ("zstd:chunked", Compression::ZstdChunked),
+    ];
     let compression = image_choice(root, "compression", compressions);
     let same_evr = root.get("same-evr").and_then(|item| same_evr(&item));
     let match_evr = match_evr(root);

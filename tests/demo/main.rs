@@ -17,6 +17,7 @@ mod server;
 
 mod afterwards;
 mod builds;
+mod chunked;
 mod chunks;
 mod consumers;
 mod json;
