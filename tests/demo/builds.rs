@@ -1,6 +1,7 @@
 //! What a build makes, when it makes nothing, and that it makes the same for everybody.
 
 use std::fs;
+use std::io::Read;
 use std::process::Command;
 
 use serde_json::Value;
@@ -26,6 +27,108 @@ fn root_and_an_ordinary_user_make_the_same_images() {
     assert_eq!(built.iter().map(|i| i.layer.as_str()).collect::<Vec<_>>(), ["bootc", "coreos", "node"]);
     assert!(built.iter().all(|image| !image.reused));
     assert_eq!(digests(&built), digests(expected));
+}
+
+/// Of the chunks without the busybox of the machine, which the demo's packages ship.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn blobs_are_the_same_on_every_machine() {
+    let (world, images) = World::built();
+    let busybox = ["/bin/busybox", "/usr/sbin/busybox", "/usr/bin/busybox"];
+    let busybox = busybox.iter().find_map(|place| fs::read(place).ok()).unwrap();
+    let has_busybox = |blob: &blobs::Blob| {
+        let path = world.path("store/images/blobs/sha256").join(blob.digest.strip_prefix("sha256:").unwrap());
+        let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(path).unwrap()));
+        tar.entries().unwrap().any(|entry| {
+            let mut content = Vec::new();
+            entry.unwrap().read_to_end(&mut content).unwrap();
+            content == busybox
+        })
+    };
+    let mut text = String::new();
+    for (index, image) in images.iter().enumerate() {
+        let below = index.checked_sub(1).map(|below| world.skopeo(&images[below]));
+        for (chunk, blob) in blobs::own(&world.skopeo(image), below.as_deref()) {
+            // in these it is hidden
+            if !["rpmdb", "initramfs"].contains(&chunk.as_str()) && !has_busybox(&blob) {
+                text += &format!("{} {chunk} {}\n", image.layer, &blob.digest["sha256:".len()..][..16]);
+            }
+        }
+    }
+    insta::assert_snapshot!(text, @r"
+    bootc NetworkManager ce659104e9444b3b
+    bootc bash 5a6de507a93b088e
+    bootc bootc e8f60daf82e66994
+    bootc ca-certificates 7132a8ef26759e9c
+    bootc chrony 35fc7047d286d9b7
+    bootc conmon 0c847971cbf21b78
+    bootc container-selinux 2fbf446e2722653c
+    bootc containers-common 1527b9e5598c91c0
+    bootc crun 17e949f2505990c8
+    bootc demo-release 1615427b03c01926
+    bootc dracut d2f83ceae0ea8417
+    bootc e2fsprogs 77faa054a43bea80
+    bootc files a3edd9d23698b066
+    bootc findutils b594306ed694c8a5
+    bootc gawk 91e374040ada7b5c
+    bootc generated d1fbd0e971ae2256
+    bootc glibc baa1d228961c77cf
+    bootc grep 77c42649e143754f
+    bootc gzip b9c60ee469ab8ff4
+    bootc iputils 0f2fad63c26887a1
+    bootc kernel 89df5395c34b535b
+    bootc kmod adef4afcdd93b18a
+    bootc linux-firmware 23fc909aad5878eb
+    bootc metadata 93d507476fc54fed
+    bootc module index c5cd0d18078a2827
+    bootc nano 044bfa499023626c
+    bootc netavark c3269030c344088d
+    bootc openssh 9cf4d67ff2db6dfd
+    bootc ostree 07ad66be12ddcc12
+    bootc podman 5701f1fb1c6f42e6
+    bootc rpm 68179bef190a4d47
+    bootc sed 7ecdc364ba67b7bb
+    bootc seldom 1 3ba541e83d199953
+    bootc selinux policy b91b6408ec6321b3
+    bootc selinux-policy ea4d71820f5b4af7
+    bootc setup f65c13e8c1639e30
+    bootc shadow-utils 2b9e957c7d1022c3
+    bootc skopeo 1af368dc2785c221
+    bootc sudo 25e1d53046edf985
+    bootc systemd 7a64b2ad7bed5c3d
+    bootc tzdata 336d59601d5f38b5
+    bootc util-linux 9c6d699be9298cab
+    coreos afterburn 23fb1f97e76ff6b9
+    coreos console-login-helper-messages 54f9def96dd2321f
+    coreos coreos-installer 7692b39dd4bd2566
+    coreos demo-release 43946e0514a9f6c2
+    coreos files 774690b2dee0c819
+    coreos generated 42a724bd4f233d04
+    coreos ignition d0066e96a95c21e9
+    coreos metadata 00edaf28214a5b03
+    coreos nss-altfiles 9032e0c7f38ecda0
+    coreos removed 2f97db4bb8998313
+    coreos rpm-ostree a75a51700d55dbeb
+    coreos ssh-key-dir 92aea34092a09e18
+    coreos toolbox cec87b1586f10284
+    node NetworkManager e5f78dfd78c89e0b
+    node conmon 7d7d2d59712616da
+    node conmon-rs 6d3561ef264cdca3
+    node cri-o c2f6de0474cad8c2
+    node cri-tools fdd0603d3f2938c8
+    node demo-release e7dd5d903a6586ac
+    node files 0bd4896a8c47dac6
+    node generated 0034d8c0ac2746f5
+    node metadata 00530ca86ba11e25
+    node nmstate 88928f09298097ed
+    node openshift 150eaef05d0a03ea
+    node openshift-clients 22634c225734dada
+    node openvswitch-selinux-extra-policy d6e462a6cf45c3e7
+    node openvswitch3.4 df466d7eaf0c0776
+    node ose-aws-cloud-controller-manager bee6015e96160c86
+    node ose-gcp-cloud-controller-manager 7cd70f1bdba95a6d
+    node seldom 1 1565d4fdfd8dd6f5
+    ");
 }
 
 #[test]
