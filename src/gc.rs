@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::build::{labels, tree};
 use crate::digest::Digest;
 use crate::error::HintExt;
-use crate::image::oci::{BASE_DIGEST, Image, Layout};
+use crate::image::oci::{Image, Layout};
 use crate::stamp::Version;
 use crate::store::{self, Store};
 
@@ -256,8 +256,7 @@ fn unwanted<'i>(
     }
     let is_root = |name: Option<&str>| !policy.all && name.is_some_and(|name| !old.contains(name));
     let roots = listed.iter().filter(|(name, _)| is_root(name.as_deref())).map(|(_, image)| image);
-    let below =
-        |image: &Image| image.manifest.annotations().as_ref()?.get(BASE_DIGEST)?.parse::<Digest>().ok();
+    let below = |image: &Image| image.base().ok().flatten();
     let mut stays: BTreeSet<Digest> = BTreeSet::new();
     let mut todo: Vec<Digest> = roots.filter_map(below).collect();
     while let Some(digest) = todo.pop() {

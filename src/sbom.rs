@@ -12,7 +12,6 @@ use ::spdx::{Expression, LicenseItem};
 use anyhow::{Context, Result};
 
 use crate::digest::Digest;
-use crate::image::oci::BASE_DIGEST;
 use crate::image::opened::Opened;
 use crate::package::{Evr, Nevra};
 use crate::pkglist::PackageSet;
@@ -66,8 +65,6 @@ impl Bom {
         let labels = image.image.labels();
         let label = |key: &str| labels.get(key).map(|value| (*value).to_owned());
         let config = &image.image.config;
-        let annotations = image.image.manifest.annotations().as_ref();
-        let parent = annotations.and_then(|annotations| annotations.get(BASE_DIGEST));
         // keys that rpm keeps as packages are none
         let packages = installed.iter().filter(|package| package.header.nevra().name != "gpg-pubkey");
         let package = |Installed { header, .. }: &Installed| {
@@ -89,7 +86,7 @@ impl Bom {
             arch: config.architecture().to_string(),
             digest: image.image.digest,
             created: config.created().clone().context("the image has no date")?,
-            parent: parent.map(|digest| digest.parse()).transpose().context("reading its base's digest")?,
+            parent: image.image.base().context("reading its base's digest")?,
             packages,
         })
     }

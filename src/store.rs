@@ -12,6 +12,7 @@
 //!   seen/HEX                what was the newest repomd.xml of a repository, by sha256 of its URLs (JSON)
 //!   keys/HEX                OpenPGP keys fetched from the network, by sha256 of their URL
 //!   images/                 an OCI image layout; reference names are STREAM/LAYER:VERSION and STREAM/LAYER
+//!   places.json             where in registries these images are known to be (`image::places`)
 //!   layers/KEY/             an extracted layer, KEY = inputs digest, or digest of an image given as a base
 //!     tree/root/            its files: an overlayfs upper directory (userxattr), whiteouts included
 //!     layer.json            which layer is below
@@ -150,6 +151,11 @@ impl Store {
     /// The OCI layout with all images.
     pub fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// Where it is noted which registries have its images.
+    pub fn places(&self) -> PathBuf {
+        self.root.join("places.json")
     }
 
     /// The extracted layer with this inputs digest.

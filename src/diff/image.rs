@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::error::hinted;
+use crate::image::attach::PACKAGE_LIST;
 use crate::image::oci::digest_of;
 use crate::image::opened::Opened;
 use crate::image::untar::{Reader, decompress};
@@ -60,8 +61,25 @@ fn find_rpmdb(image: &Opened) -> Result<Option<NamedTempFile>> {
     Ok(None)
 }
 
+/// The packages as they are attached to an image, or else as it has them. Who may write to a registry may attach another list
+/// to an image, which keeps its digest: good enough to compare by, not to build by.
+pub fn attached_or_own(image: &Opened) -> Result<PackageSet> {
+    let context = || format!("reading the package list attached to image {}", image.image.digest);
+    let attached = image.attached(PACKAGE_LIST, MAX_META_JSON).with_context(context)?;
+    match attached {
+        Some(bytes) => PackageSet::from_json(&bytes).with_context(context),
+        None => packages(image),
+    }
+}
+
 /// The packages of an image that lists them in its last layer.
 pub fn listed(image: &Opened) -> Result<Option<PackageSet>> {
+    let context = || format!("reading the package list of image {}", image.image.digest);
+    list(image)?.map(|bytes| PackageSet::from_json(&bytes)).transpose().with_context(context)
+}
+
+/// `meta.json` of an image that has it in its last layer.
+pub fn list(image: &Opened) -> Result<Option<Vec<u8>>> {
     let context = || format!("reading the package list of image {}", image.image.digest);
     let (Some(&"true"), Some(last)) =
         (image.image.labels().get("io.openshift.metalayer"), image.image.manifest.layers().last())
@@ -70,7 +88,7 @@ pub fn listed(image: &Opened) -> Result<Option<PackageSet>> {
     };
     let mut bytes = Vec::new();
     let found = unpack(image, last, META_JSON.as_bytes(), MAX_META_JSON, &mut bytes);
-    found.with_context(context)?.then(|| PackageSet::from_json(&bytes)).transpose().with_context(context)
+    Ok(found.with_context(context)?.then_some(bytes))
 }
 
 /// Finds the rpmdb in a layer; drops from `visible` the places that the layer hides from those below it.

@@ -72,7 +72,7 @@ impl Source {
             }
             Self::Rpmdb(path) => in_rpmdb(path).map(Some),
             Self::Rootfs(path) => in_rpmdb(&rpmdb::below(path)?).map(Some),
-            Self::Image(reference) => image::packages(&open(reference)?).map(Some),
+            Self::Image(reference) => image::attached_or_own(&open(reference)?).map(Some),
         }
     }
 

@@ -13,7 +13,8 @@
 //!                               Image
 //! ```
 //!
-//! [`extract`] goes the other way, for images that are somebody else's; [`mod@reference`] says where an image is.
+//! [`extract`] goes the other way, for images that are somebody else's; [`mod@reference`] says where an image is, and
+//! [`mod@copy`] brings images from place to place.
 //!
 //! # Removals
 //!
@@ -25,15 +26,21 @@
 //! makes a change between directory and file unambiguous: the old one goes with the first chunk, the new one
 //! comes with a later one.
 
+pub mod attach;
 pub mod chunk;
+pub mod copy;
 pub mod delta;
+mod destination;
+mod document;
 pub mod extract;
 pub mod oci;
 pub mod opened;
 pub mod pack;
 pub mod packing;
+mod places;
 pub mod reference;
 mod registry;
+mod source;
 pub mod tar;
 pub mod untar;
 mod zstd_chunked;

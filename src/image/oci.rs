@@ -23,12 +23,13 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::{
     Config, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageIndex, ImageIndexBuilder,
-    ImageManifest, ImageManifestBuilder, MediaType, Os, PlatformBuilder, Sha256Digest,
+    ImageManifest, ImageManifestBuilder, MediaType, Os, Platform, PlatformBuilder, Sha256Digest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
+use super::document::Document;
 use super::pack::Layer;
 use crate::digest::Digest;
 use crate::error::hinted;
@@ -50,7 +51,7 @@ pub const CHUNK: &str = "io.strata.chunk";
 /// `src/container/mod.rs`).
 const COMPONENTS: &str = "ostree.components";
 /// Digest of the image a derived one stands on.
-pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// An OCI image layout.
 #[derive(Clone, Debug)]
@@ -145,8 +146,12 @@ impl Layout {
 
     /// The image called `name`, or with this digest, or both; or the only one, if neither is given.
     pub fn image(&self, name: Option<&str>, digest: Option<&Digest>) -> Result<Image> {
-        let entries = self.entries()?;
-        self.read_image(select(&entries, name, digest, &self.root)?)
+        self.read_image(&self.entry(name, digest)?)
+    }
+
+    /// The entry of the index of that image.
+    pub fn entry(&self, name: Option<&str>, digest: Option<&Digest>) -> Result<Descriptor> {
+        Ok(select(&self.entries()?, name, digest, &self.root)?.clone())
     }
 
     /// All entries of the index, by name. Their layers may have been lost: see [`Layout::take`].
@@ -183,23 +188,26 @@ impl Layout {
     /// Gives `image`, which is in this layout, a name; or puts it into the index without one, unless it is there.
     /// The name moves if another image has it.
     pub fn tag(&self, image: &Image, name: Option<&str>) -> Result<()> {
+        let mut entry = image.descriptor();
+        entry.set_platform(Some(platform(&image.config)?));
+        self.enter(entry, name)
+    }
+
+    /// Puts an entry for what is in this layout into the index, as [`Layout::tag`] does.
+    pub(super) fn enter(&self, mut entry: Descriptor, name: Option<&str>) -> Result<()> {
         let _lock = self.lock()?;
         let mut entries = self.entries()?;
-        let is_image = |entry: &Descriptor| entry.digest().to_string() == image.digest.to_string();
-        if name.is_none() && entries.iter().any(is_image) {
+        let is_same = |other: &Descriptor| other.digest() == entry.digest();
+        if name.is_none() && entries.iter().any(is_same) {
             return Ok(());
         }
-        entries.retain(|entry| match ref_name(entry) {
-            None => !is_image(entry),
+        entries.retain(|other| match ref_name(other) {
+            None => !is_same(other),
             other => other != name,
         });
-        let mut entry = image.descriptor();
-        let platform = PlatformBuilder::default()
-            .architecture(image.config.architecture().clone())
-            .os(image.config.os().clone())
-            .build()?;
-        entry.set_platform(Some(platform));
-        entry.set_annotations(name.map(|n| [(REF_NAME.to_owned(), n.to_owned())].into()));
+        if let Some(name) = name {
+            entry.set_annotations(Some([(REF_NAME.to_owned(), name.to_owned())].into()));
+        }
         entries.push(entry);
         self.write_index(entries)
     }
@@ -208,6 +216,21 @@ impl Layout {
     pub fn take(&self, image: &Image) -> Result<bool> {
         let is_whole = image.manifest.layers().iter().all(|layer| self.check_blob(layer).is_ok());
         Ok(is_whole && store::take(&self.root, &self.blob(&image.digest))?)
+    }
+
+    /// Keeps a manifest or an index, without an entry for it.
+    pub(super) fn keep(&self, document: &Document) -> Result<()> {
+        let path = self.blob(&document.digest);
+        let is_here =
+            store::take(&self.root, &path)? && fs::read(&path).is_ok_and(|bytes| bytes == document.bytes);
+        if is_here { Ok(()) } else { store::write_atomically(&path, &document.bytes) }
+    }
+
+    /// Keeps a small blob.
+    pub(super) fn keep_bytes(&self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor> {
+        let digest = Digest::of(bytes);
+        store::write_atomically(&self.blob(&digest), bytes)?;
+        Ok(descriptor(media_type, bytes.len() as u64, &digest))
     }
 
     /// When an image of the list was last used: built, found again, or stood on.
@@ -357,10 +380,7 @@ impl Layout {
     }
 
     fn write_blob(&self, media_type: MediaType, value: &impl Serialize) -> Result<Descriptor> {
-        let bytes = canonical(value)?;
-        let digest = Digest::of(&bytes);
-        store::write_atomically(&self.blob(&digest), &bytes)?;
-        Ok(descriptor(media_type, bytes.len() as u64, &digest))
+        self.keep_bytes(media_type, &canonical(value)?)
     }
 
     /// A small blob, verified.
@@ -375,7 +395,7 @@ impl Layout {
     }
 
     /// The image of an entry: manifest and config verified by digest, layers by presence and size.
-    fn read_image(&self, entry: &Descriptor) -> Result<Image> {
+    pub(super) fn read_image(&self, entry: &Descriptor) -> Result<Image> {
         let image = self.read_manifest(entry)?;
         for layer in image.manifest.layers() {
             self.check_blob(layer)
@@ -420,7 +440,8 @@ impl Layout {
         Ok(())
     }
 
-    fn entries(&self) -> Result<Vec<Descriptor>> {
+    /// What the index lists.
+    pub(super) fn entries(&self) -> Result<Vec<Descriptor>> {
         let path = self.root.join("index.json");
         let context = || format!("reading {}", path.display());
         let index: ImageIndex =
@@ -457,6 +478,13 @@ impl Image {
         labels.map(|(key, value)| (key.as_str(), value.as_str())).collect()
     }
 
+    /// Digest of the image it stands on, if it says so.
+    pub fn base(&self) -> Result<Option<Digest>> {
+        let annotations = self.manifest.annotations().as_ref();
+        let base = annotations.and_then(|annotations| annotations.get(BASE_DIGEST));
+        Ok(base.map(|digest| digest.parse()).transpose()?)
+    }
+
     /// What the history says of each layer, bottom first; it may say less than there are layers.
     pub fn layer_history(&self) -> Vec<Option<&History>> {
         let said = self.config.history().iter().flatten().filter(|h| h.empty_layer() != Some(true));
@@ -470,7 +498,7 @@ impl Image {
 }
 
 /// The entry of the index of `layout` called `name`, or with this digest, or both; or the only one, if neither is
-/// given.
+/// given. What refers to an image, and has no name, is none.
 pub(super) fn select<'e>(
     entries: &'e [Descriptor],
     name: Option<&str>,
@@ -480,6 +508,7 @@ pub(super) fn select<'e>(
     let mut matching: Vec<_> = entries
         .iter()
         .filter(|e| name.is_none_or(|n| ref_name(e) == Some(n)))
+        .filter(|e| name.is_some() || digest.is_some() || e.artifact_type().is_none())
         .filter(|e| digest.is_none_or(|d| e.digest().to_string() == d.to_string()))
         .collect();
     matching.sort_by_key(|e| e.digest().to_string());
@@ -565,8 +594,19 @@ fn ref_name(entry: &Descriptor) -> Option<&str> {
     entry.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
+/// For what machines an image with this config is.
+pub(super) fn platform(config: &ImageConfiguration) -> Result<Platform> {
+    let platform =
+        PlatformBuilder::default().architecture(config.architecture().clone()).os(config.os().clone());
+    let platform = match config.variant() {
+        Some(variant) => platform.variant(variant.clone()),
+        None => platform,
+    };
+    Ok(platform.build()?)
+}
+
 /// JSON with sorted keys and no white space.
-fn canonical(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn canonical(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(value)?;
     value.sort_all_objects();
     Ok(serde_json::to_vec(&value)?)

@@ -11,6 +11,7 @@
 mod certificates;
 mod challenge;
 mod login;
+mod upload;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -19,22 +20,31 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageIndex};
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use self::certificates::Certificates;
 use self::challenge::Challenge;
 use self::login::{Login, Secret};
+use super::document::MAX_DOCUMENT;
 use super::oci::{MANIFESTS, digest_of};
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::fetch::http::{self, BadStatus, origin, sensitive};
 
+pub use self::upload::{Begun, Upload};
+
 /// A server that sends nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same while it is sent something: it answers when it has all of that, and has put it away.
+const PATIENCE_WITH_UPLOADS: Duration = Duration::from_secs(300);
+
+/// The media type of an index.
+const INDEX: &str = MANIFESTS[2];
 
 /// Of errors and tokens, no more than so many bytes are read.
 const SMALL: u64 = 64 << 10;
@@ -45,6 +55,9 @@ pub struct Registry {
     repository: String,
     offline: bool,
     authfile: Option<PathBuf>,
+    patience: Duration,
+    /// What tokens are to be good for, beside what the registry asks for.
+    scopes: Vec<String>,
     connection: OnceLock<Connection>,
 }
 
@@ -57,6 +70,7 @@ struct Connection {
     /// `https://HOST/v2/REPOSITORY/`
     base: Url,
     login: Option<Login>,
+    scopes: Vec<String>,
     /// What the registry asked for last, to be shown with each request.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -70,8 +84,37 @@ impl Registry {
             repository: repository.to_owned(),
             offline,
             authfile: authfile.map(Path::to_owned),
+            patience: PATIENCE,
+            scopes: Vec::new(),
             connection: OnceLock::new(),
         }
+    }
+
+    /// The same repository, to be written to, also with blobs of the repositories `from` at the same host: registries
+    /// take these over only from who shows a token for both.
+    pub fn writable<'a>(
+        host: &str,
+        repository: &str,
+        authfile: Option<&Path>,
+        from: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let scope = |name: &str, actions: &str| format!("repository:{name}:{actions}");
+        let scopes = [scope(repository, "pull,push")].into_iter().chain(from.map(|name| scope(name, "pull")));
+        Self {
+            patience: PATIENCE_WITH_UPLOADS,
+            scopes: scopes.collect(),
+            ..Self::new(host, repository, false, authfile)
+        }
+    }
+
+    /// Its host, with port if any.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Its path at the host.
+    pub fn repository(&self) -> &str {
+        &self.repository
     }
 
     /// The bytes of the manifest or index with this digest, or else with this tag, of which there may be `limit`; a
@@ -83,6 +126,24 @@ impl Registry {
         self.attempt(|connection| {
             let response = connection.get(&format!("manifests/{name}"), &headers)?;
             connection.bytes(response, limit)
+        })
+    }
+
+    /// What refers to the manifest with this digest. A registry that does not keep track of that has an index of it under
+    /// a tag (distribution-spec, "referrers tag schema").
+    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(INDEX))]);
+        self.attempt(|connection| {
+            for path in [format!("referrers/{subject}"), format!("manifests/{}", tag_of_referrers(subject))] {
+                let response = connection.ask(&connection.at(&path)?, &Ask::get(&headers))?;
+                if !is_missing(response.status()) {
+                    let bytes = connection.bytes(connection.success(response)?, MAX_DOCUMENT)?;
+                    let context = || format!("reading what refers to {subject}");
+                    let index: ImageIndex = serde_json::from_slice(&bytes).with_context(context)?;
+                    return Ok(index.manifests().clone());
+                }
+            }
+            Ok(Vec::new())
         })
     }
 
@@ -150,7 +211,7 @@ impl Registry {
         let certificates = Certificates::of(&self.host)?;
         let scheme = if certificates.is_none() && is_local(&self.host) { "http" } else { "https" };
         let certificates = certificates.unwrap_or_default();
-        let client = |is_known| certificates.add_to(http::client(PATIENCE), is_known).build();
+        let client = |is_known| certificates.add_to(http::client(self.patience), is_known).build();
         // docker.io is a name that has no registry behind it
         let host = if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host };
         let base = format!("{scheme}://{host}/v2/{}/", self.repository);
@@ -160,38 +221,68 @@ impl Registry {
             stranger: client(false)?,
             base: base.parse().with_context(|| format!("reading the URL {base}"))?,
             login: login::find(&self.host, &self.repository, self.authfile.as_deref())?,
+            scopes: self.scopes.clone(),
             authorization: Mutex::default(),
         })
     }
 }
 
+/// What a request says, wherever it goes.
+#[derive(Default)]
+struct Ask {
+    method: Method,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Ask {
+    fn get(headers: &HeaderMap) -> Self {
+        Self { headers: headers.clone(), ..Self::default() }
+    }
+}
+
 impl Connection {
-    /// What is at a path of the repository. Credentials are shown when they are asked for, and a token is renewed when
-    /// it has ended.
+    /// What is at a path of the repository.
     fn get(&self, path: &str, headers: &HeaderMap) -> Result<Response> {
-        let url = self.base.join(path).with_context(|| format!("reading the path {path}"))?;
-        let mut response = self.send(&url, headers)?;
+        self.success(self.ask(&self.at(path)?, &Ask::get(headers))?)
+    }
+
+    fn at(&self, path: &str) -> Result<Url> {
+        self.base.join(path).with_context(|| format!("reading the path {path}"))
+    }
+
+    /// The answer to a request, whatever it is. Credentials are shown when they are asked for, and a token is renewed when
+    /// it has ended or is not good for this.
+    fn ask(&self, url: &Url, ask: &Ask) -> Result<Response> {
+        let mut response = self.send(url, ask)?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(authorization) = self.authorize(&response)?
         {
             *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
-            response = self.send(&url, headers)?;
+            response = self.send(url, ask)?;
         }
-        self.success(response)
+        Ok(response)
     }
 
-    fn send(&self, url: &Url, headers: &HeaderMap) -> Result<Response> {
-        http::follow(url, |at| {
-            if origin(at) != origin(&self.base) {
-                return self.wait(self.stranger.get(at.clone()).headers(headers.clone()));
-            }
-            let mut request = self.client.get(at.clone()).headers(headers.clone());
-            let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(authorization) = authorization {
-                request = request.header(header::AUTHORIZATION, authorization);
-            }
-            self.wait(request)
-        })
+    fn send(&self, url: &Url, ask: &Ask) -> Result<Response> {
+        match ask.method {
+            Method::GET => http::follow(url, |at| self.send_once(at, ask)),
+            _ => self.send_once(url, ask),
+        }
+    }
+
+    fn send_once(&self, url: &Url, Ask { method, headers, body }: &Ask) -> Result<Response> {
+        let is_known = origin(url) == origin(&self.base);
+        let client = if is_known { &self.client } else { &self.stranger };
+        let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
+        let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(authorization) = authorization.filter(|_| is_known) {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if *method != Method::GET && *method != Method::HEAD {
+            request = request.body(body.clone());
+        }
+        self.wait(request)
     }
 
     /// Where a redirect leads may be a secret, so errors do not say it.
@@ -206,7 +297,10 @@ impl Connection {
         let text = match (Challenge::of(refusal.headers())?, self.login.as_ref().map(|login| &login.secret)) {
             (Challenge::Basic, Some(Secret::Password(auth))) => format!("Basic {auth}"),
             (Challenge::Basic, _) => return Ok(None),
-            (Challenge::Bearer { realm }, secret) => {
+            (Challenge::Bearer { mut realm }, secret) => {
+                for scope in &self.scopes {
+                    realm.query_pairs_mut().append_pair("scope", scope);
+                }
                 let token = self.token(&realm, secret);
                 format!("Bearer {}", token.with_context(|| format!("asking {} for a token", origin(&realm)))?)
             }
@@ -291,6 +385,22 @@ fn complaint(body: &[u8]) -> Option<String> {
     let Complaint { code, message } =
         serde_json::from_slice::<Answer>(body).ok()?.errors.into_iter().next()?;
     Some(if message.is_empty() { code } else { format!("{code}: {message}") })
+}
+
+/// What stands for a list of what refers to a manifest, where the registry keeps none.
+fn tag_of_referrers(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+/// Whether a registry has no such thing, or no such API: then it says 404, or that it does not know the way to ask.
+fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::BAD_REQUEST
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_ACCEPTABLE
+    )
 }
 
 /// Whether a host, perhaps with its port, is this machine.

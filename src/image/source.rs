@@ -1,0 +1,184 @@
+//! Where images are read: layouts, archives of these, registries.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::{Descriptor, ImageIndex};
+
+use super::document::{Document, MAX_DOCUMENT};
+use super::oci::{Layout, digest_of, select};
+use super::opened::Access;
+use super::reference::{Place, Reference};
+use super::registry::Registry;
+use super::untar::Reader;
+use crate::digest::Digest;
+use crate::error::hinted;
+use crate::store::Store;
+
+/// A place that has images.
+pub enum Source {
+    /// A layout, the store's or another.
+    Layout(Layout),
+    /// A tar of a layout.
+    Archive(PathBuf),
+    /// A repository of a registry.
+    Registry(Box<Registry>),
+}
+
+impl Source {
+    /// The place of an image. No registry is spoken to yet.
+    pub fn of(image: &Reference, access: Access<'_>) -> Result<Self> {
+        Ok(match &image.place {
+            Place::Layout { dir, .. } => Self::Layout(Layout::open(dir)?),
+            Place::Store { .. } => Self::Layout(Layout::create(&access.store.images())?),
+            Place::Archive { file, .. } => Self::Archive(file.clone()),
+            Place::Registry { host, repository, .. } => {
+                Self::Registry(Box::new(Registry::new(host, repository, access.offline, access.authfile)))
+            }
+            Place::Storage { .. } => {
+                return Err(hinted(
+                    format!("opening {image}: strata does not read podman's storage"),
+                    format!("copy it into a layout first: skopeo copy {image} oci:DIR"),
+                ));
+            }
+        })
+    }
+
+    /// The manifest or index of an image that is there.
+    pub fn root(&self, image: &Reference) -> Result<Document> {
+        let digest = image.digest.as_ref();
+        match (self, &image.place) {
+            (Self::Registry(registry), Place::Registry { tag, .. }) => {
+                let bytes = registry.manifest(digest, tag.as_deref().unwrap_or("latest"), MAX_DOCUMENT)?;
+                match digest {
+                    Some(digest) => checked(digest, bytes),
+                    None => Document::parse(bytes),
+                }
+            }
+            (Self::Archive(file), Place::Archive { name, .. }) => {
+                let entries = archived(file)?;
+                self.document(select(&entries, name.as_deref(), digest, file)?)
+            }
+            (Self::Layout(layout), Place::Layout { name, .. }) => {
+                self.document(&layout.entry(name.as_deref(), digest)?)
+            }
+            // a build that has lost its name to a newer one is still there by digest
+            (Self::Layout(layout), Place::Store { name }) => {
+                self.document(&layout.entry(Some(name.as_str()).filter(|_| digest.is_none()), digest)?)
+            }
+            _ => unreachable!("a source is of the place of its image"),
+        }
+    }
+
+    /// The manifest or index that an entry of an index describes.
+    pub fn document(&self, entry: &Descriptor) -> Result<Document> {
+        ensure!(entry.size() <= MAX_DOCUMENT, "a manifest of {} bytes", entry.size());
+        let digest = digest_of(entry)?;
+        let mut bytes = Vec::new();
+        match self {
+            Self::Registry(registry) => bytes = registry.manifest(Some(&digest), "", MAX_DOCUMENT)?,
+            Self::Archive(file) => read_blob(file, entry, &mut bytes)?,
+            Self::Layout(layout) => {
+                let path = layout.blob(&digest);
+                bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            }
+        }
+        checked(&digest, bytes)
+    }
+
+    /// Writes a blob into an empty file; the digest is not yet checked.
+    pub fn write(&self, blob: &Descriptor, to: &mut File) -> Result<()> {
+        match self {
+            Self::Registry(registry) => registry.blob(blob, to),
+            Self::Archive(file) => read_blob(file, blob, to),
+            Self::Layout(layout) => {
+                // from file to file the kernel copies, and shares the extents where the file system can
+                let path = layout.blob(&digest_of(blob)?);
+                let copied = File::open(&path).and_then(|mut from| io::copy(&mut from, to));
+                copied.map(drop).with_context(|| format!("copying {}", path.display()))
+            }
+        }
+    }
+
+    /// A file with a blob, checked; one of the store's that has no name, unless it is in a layout.
+    pub fn file(&self, blob: &Descriptor, store: &Store) -> Result<File> {
+        let digest = digest_of(blob)?;
+        let context = || format!("reading the blob {digest}");
+        let mut file = match self {
+            Self::Layout(layout) => File::open(layout.blob(&digest)).with_context(context)?,
+            Self::Archive(_) | Self::Registry(_) => {
+                let mut file = store.temp_file()?.into_file();
+                self.write(blob, &mut file)?;
+                file
+            }
+        };
+        file.rewind().with_context(context)?;
+        let found = Digest::of_reader(&mut file).with_context(context)?;
+        ensure!(
+            found == (digest, blob.size()),
+            "{}: the source is damaged: it is {} of {} bytes, expected {} bytes",
+            context(),
+            found.0,
+            found.1,
+            blob.size()
+        );
+        file.rewind().with_context(context)?;
+        Ok(file)
+    }
+
+    /// What refers to the manifest or index with this digest as its subject (image-spec `manifest.md`).
+    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let entries = match self {
+            Self::Registry(registry) => return registry.referrers(subject),
+            Self::Archive(file) => archived(file)?,
+            Self::Layout(layout) => layout.entries()?,
+        };
+        let mut found = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.artifact_type().is_some()) {
+            let document = self.document(&entry)?;
+            let refers_to = document.manifest().and_then(|manifest| manifest.subject().as_ref());
+            if refers_to.is_some_and(|found| found.digest().to_string() == subject.to_string()) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn checked(digest: &Digest, bytes: Vec<u8>) -> Result<Document> {
+    let found = Digest::of(&bytes);
+    ensure!(found == *digest, "the manifest is damaged: it is {found}, expected {digest}");
+    Document::parse(bytes)
+}
+
+/// The entries of the index of an archive.
+fn archived(file: &Path) -> Result<Vec<Descriptor>> {
+    let mut index = Vec::new();
+    member(file, "index.json", |content| {
+        Ok(content.take(MAX_DOCUMENT).read_to_end(&mut index).map(drop)?)
+    })?;
+    let index: ImageIndex = serde_json::from_slice(&index)
+        .with_context(|| format!("reading the index.json of {}", file.display()))?;
+    Ok(index.manifests().clone())
+}
+
+/// Copies a blob out of an archive, no more than its size.
+fn read_blob(file: &Path, blob: &Descriptor, to: &mut impl io::Write) -> Result<()> {
+    let path = format!("blobs/sha256/{}", blob.digest().digest());
+    member(file, &path, |content| Ok(io::copy(&mut content.take(blob.size()), to).map(drop)?))
+}
+
+/// Gives the content of a member of a tar to `receive`.
+fn member(file: &Path, path: &str, receive: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<()> {
+    let context = || format!("reading {}", file.display());
+    let mut tar = Reader::new(BufReader::new(File::open(file).with_context(context)?));
+    while let Some(member) = tar.next_member().with_context(context)? {
+        let name = member.path.strip_prefix(b"./").unwrap_or(&member.path);
+        if member.is_file() && name == path.as_bytes() {
+            return receive(&mut tar.content()).with_context(context);
+        }
+    }
+    bail!("{}: it has no {path}, which archives of OCI layouts have", context())
+}
