@@ -44,6 +44,7 @@ pub mod package;
 pub mod pkglist;
 pub mod plan;
 pub mod progress;
+pub mod provenance;
 pub mod repo;
 pub mod resolve;
 pub mod rootfs;

@@ -33,11 +33,7 @@ impl Build<'_> {
             return Ok(None);
         }
         let path = self.packing_file(layer);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            text => text.with_context(|| format!("reading {}", path.display()))?,
-        };
-        let packing = Packing::parse(&text, &path)?;
+        let Some(packing) = read(&path)? else { return Ok(None) };
         let (found, most) = (packing.count(), most_of_packages(layer));
         // without a limit the plan is one
         if layer.image.max_layers.is_some() && found > most {
@@ -121,8 +117,22 @@ impl Build<'_> {
     }
 
     fn packing_file(&self, layer: &Layer) -> PathBuf {
-        self.lockfile(layer).with_extension("chunks.toml")
+        file(&self.lockfile(layer))
     }
+}
+
+/// The chunk plan beside a lockfile.
+pub(super) fn file(lockfile: &Path) -> PathBuf {
+    lockfile.with_extension("chunks.toml")
+}
+
+/// Reads a chunk plan; none if there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<Packing>> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("reading {}", path.display()))?,
+    };
+    Packing::parse(&text, path).map(Some)
 }
 
 fn most_of_packages(layer: &Layer) -> usize {

@@ -46,7 +46,7 @@ impl Build<'_> {
         enter: &Enter<'_>,
         progress: &dyn Progress,
     ) -> Result<u8> {
-        let job = self.job(layer)?;
+        let job = self.job(layer, progress)?;
         let before = match number {
             Some(number) => number,
             None => self.failing(&job, progress)?,

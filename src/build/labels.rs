@@ -16,6 +16,8 @@ pub const LAYER: &str = "io.strata.layer";
 pub const STREAM: &str = "io.strata.stream";
 /// Digest of the package list (`meta.json`).
 pub const PKGLIST: &str = "io.strata.pkglist";
+/// Source revision of the manifests.
+pub const REVISION: &str = "org.opencontainers.image.revision";
 /// The version, `9.6.20250203-0`.
 pub const VERSION: &str = "org.opencontainers.image.version";
 
@@ -66,7 +68,7 @@ pub fn labels(identity: &Identity<'_>) -> BTreeMap<String, String> {
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     if let Some(revision) = identity.revision {
-        labels.insert("org.opencontainers.image.revision".to_owned(), revision.to_owned());
+        labels.insert(REVISION.to_owned(), revision.to_owned());
     }
     labels.extend(layer.image.labels.iter().map(|(key, value)| (key.clone(), value.value.clone())));
     labels

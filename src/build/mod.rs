@@ -6,6 +6,7 @@
 //! beside it, and the inputs digest is that of both then: whether the build found them there or not, the image is the
 //! same.
 
+pub mod cache;
 mod chunks;
 mod debug;
 mod files;
@@ -19,6 +20,7 @@ mod recorder;
 mod renumber;
 pub(crate) mod reuse;
 pub mod rules;
+mod trace;
 pub(crate) mod tree;
 mod witness;
 
@@ -35,6 +37,7 @@ use self::inputs::Given;
 use self::labels::Identity;
 pub use self::recorder::{Recorder, ScriptRun};
 use self::rules::Repair;
+pub use self::trace::trace;
 use self::tree::WorkTree;
 use self::witness::Witness;
 use crate::actor::Actor;
@@ -87,6 +90,8 @@ pub struct Request<'a> {
     pub revision: Option<String>,
     /// Where credentials for registries are, if not in the usual places.
     pub authfile: Option<&'a Path>,
+    /// Repositories to look for images in before making them.
+    pub caches: &'a [Reference],
     /// Refuse to add ids to lockfiles, and to make chunk plans.
     pub locked: bool,
     /// Make the chunk plans anew.
@@ -265,7 +270,7 @@ impl<'a> Build<'a> {
         if let Some(reference) = self.request.bases.get(&layer.name) {
             return self.given(layer, reference).with_context(|| format!("using {reference}"));
         }
-        let mut job = self.job(layer)?;
+        let mut job = self.job(layer, progress)?;
         let found = self.find(&job)?;
         tracing::info!(layer = layer.name, inputs = %job.inputs, found = found.is_some(), "looked for an image");
         let Product { image, reused, made, ids } = match found {
@@ -380,7 +385,7 @@ impl<'a> Build<'a> {
         lock::current(self.request.plan, layer, below, self.request.lockfiles)
     }
 
-    fn job<'j>(&'j self, layer: &'j Layer) -> Result<Job<'j>> {
+    fn job<'j>(&'j self, layer: &'j Layer, progress: &dyn Progress) -> Result<Job<'j>> {
         let plan = self.request.plan;
         let below = match &layer.from {
             Base::Scratch => None,
@@ -401,6 +406,7 @@ impl<'a> Build<'a> {
         locks.push(lock);
         let kept = lock::ledger(&locks)?;
         let packages = PackageSet::of_lockfiles(&locks)?;
+        self.ask_caches(layer, below, &inputs, progress)?;
         let version = self.version(layer, below, &locks, &inputs)?;
         let epoch = epoch(&locks);
         Ok(Job { layer, below, epoch, locks, packages, kept, packing, given, inputs, version })
@@ -442,8 +448,12 @@ impl<'a> Build<'a> {
 
     /// The image in the store that has these inputs.
     fn find(&self, job: &Job<'_>) -> Result<Option<Image>> {
-        let inputs = job.inputs.to_string();
-        for (_, image) in self.images_of(job.layer)? {
+        self.image_of(job.layer, &job.inputs)
+    }
+
+    fn image_of(&self, layer: &Layer, inputs: &Digest) -> Result<Option<Image>> {
+        let inputs = inputs.to_string();
+        for (_, image) in self.images_of(layer)? {
             if image.labels().get(labels::INPUTS) == Some(&inputs.as_str()) && self.layout.take(&image)? {
                 return Ok(Some(image));
             }
@@ -476,7 +486,7 @@ impl<'a> Build<'a> {
         let (chunks, packing) = self.split(job, &delta, &composed.files, progress)?;
         let found = match ids.is_empty() && packing.is_none() {
             true => None,
-            false => self.find_completed(job, packing.as_ref())?,
+            false => self.find_completed(job, packing.as_ref(), progress)?,
         };
         let reused = found.is_some();
         let image = match found {
@@ -499,10 +509,16 @@ impl<'a> Build<'a> {
 
     /// Digests the inputs of a job whose lock and chunk plan were completed. The image that has them, if there is
     /// one: files that lost something give the image they gave before.
-    fn find_completed(&self, job: &mut Job<'_>, packing: Option<&Packing>) -> Result<Option<Image>> {
+    fn find_completed(
+        &self,
+        job: &mut Job<'_>,
+        packing: Option<&Packing>,
+        progress: &dyn Progress,
+    ) -> Result<Option<Image>> {
         let packing = packing.or(job.packing.as_ref());
         let (plan, manifests) = (self.request.plan, self.request.manifests);
         job.inputs = inputs::digest(plan, job.layer, job.lock(), packing, &job.given, manifests)?;
+        self.ask_caches(job.layer, job.below, &job.inputs, progress)?;
         let found = self.find(job)?;
         if found.is_some() {
             job.version = self.version(job.layer, job.below, &job.locks, &job.inputs)?;

@@ -66,6 +66,9 @@ pub struct Inputs {
     /// Use this image for a layer instead of building it; may be repeated
     #[arg(long, value_name = "LAYER=IMAGE", value_parser = base)]
     base: Vec<(String, Reference)>,
+    /// Look for images in this repository before making them: one that `strata push --cache` pushed to; may be repeated
+    #[arg(long, value_name = "docker://HOST/REPOSITORY", value_parser = cache, conflicts_with = "offline")]
+    cache: Vec<Reference>,
     /// Version of the images [default: OS version, date of the newest repository revision, counter]
     #[arg(long, value_name = "X.Y.YYYYMMDD-N")]
     version: Option<Version>,
@@ -87,7 +90,7 @@ impl Inputs {
 
     /// A request for `layers` with these inputs.
     pub fn request<'a>(
-        &self,
+        &'a self,
         global: &'a Global,
         plan: &'a Plan,
         layers: &'a [String],
@@ -102,6 +105,7 @@ impl Inputs {
             version: self.version,
             revision: self.revision.clone(),
             authfile: global.authfile.as_deref(),
+            caches: &self.cache,
             locked: false,
             rechunk: false,
             keep_failed: false,
@@ -131,6 +135,9 @@ impl Inputs {
         }
         for (layer, image) in &self.base {
             option("--base", format!("{layer}={image}"));
+        }
+        for cache in &self.cache {
+            option("--cache", cache.to_string());
         }
         if let Some(version) = &self.version {
             option("--version", version.to_string());
@@ -184,6 +191,14 @@ fn compression(text: &str) -> Result<Compression> {
 fn base(text: &str) -> Result<(String, Reference)> {
     let (layer, image) = text.split_once('=').context("expected LAYER=IMAGE")?;
     Ok((layer.to_owned(), image.parse()?))
+}
+
+fn cache(text: &str) -> Result<Reference> {
+    let reference: Reference = text.parse()?;
+    match &reference {
+        Reference { place: Place::Registry { tag: None, .. }, digest: None } => Ok(reference),
+        _ => bail!("expected docker://HOST/REPOSITORY"),
+    }
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {
