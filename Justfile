@@ -84,6 +84,10 @@ boot STREAM: program
 test-boot CORPUS: program
     {{sudo}} tests/boot/corpus.sh {{CORPUS}}
 
+# Kill fifty copies to a registry at any time, and let the next of each complete it
+test-kill:
+    {{cargo-test}} --test demo -- --ignored fifty_copies
+
 # Read the packages that rpm and createrepo_c publish for their tests as rpm does (100 MB from Debian and PyPI)
 real-packages DIR="target/real-packages":
     tests/real/obtain.sh {{DIR}}

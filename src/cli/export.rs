@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{Answer, Global, print, print_json};
-use crate::build::labels;
+use crate::build::{self, labels};
 use crate::diff;
 use crate::digest::Digest;
 use crate::exchange::{self, Document, Export, Selection, konflux, libpkgmanifest, repodata, rpm_ostree};
@@ -44,6 +44,11 @@ enum Form {
     ///
     /// Of its rpmdb; the digests of the packages' files are in it where a lockfile of the image's stream has them.
     Sbom(Sbom),
+    /// What an image was made of: an in-toto statement with SLSA's provenance, on standard output
+    ///
+    /// It names the lockfiles, every package file, the image below and the source revision, each by digest. An image that
+    /// was not built from the manifests and lockfiles at hand is refused.
+    Provenance(Provenance),
 }
 
 #[derive(clap::Args)]
@@ -86,6 +91,13 @@ struct Sbom {
     sbom: BillForm,
 }
 
+#[derive(clap::Args)]
+struct Provenance {
+    /// `STREAM/LAYER[:VERSION]` in the store, `oci:DIR[:NAME]`, `docker://...`
+    #[arg(value_name = "IMAGE")]
+    image: Reference,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum BillForm {
     /// SPDX 2.3, JSON
@@ -109,6 +121,10 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         Form::Libpkgmanifest(files) => write(global, files, libpkgmanifest::export)?,
         Form::Repo(args) => repo(global, args)?,
         Form::Sbom(args) => return sbom(global, args),
+        Form::Provenance(Provenance { image }) => {
+            print(&provenance(global, &global.open(image)?, image.short_name())?)?;
+            return Ok(Answer::Done);
+        }
     };
     let progress = global.progress();
     report.lost.iter().for_each(|lost| progress.warn(lost));
@@ -159,11 +175,7 @@ fn repo(global: &Global, args: &Repo) -> Result<Report> {
 }
 
 fn sbom(global: &Global, args: &Sbom) -> Result<Answer> {
-    let opened = global.open(&args.image)?;
-    let origins = diff::image::packages(&opened)?;
-    let files = package_files(global, &opened, &origins)?;
-    let installed = diff::image::installed(&opened)?.unwrap_or_default();
-    let bom = Bom::new(&opened, args.image.short_name(), &installed, &origins, &files)?;
+    let bom = bill(global, &global.open(&args.image)?, args.image.short_name())?;
     print(&match args.sbom {
         BillForm::Spdx => bom.to_spdx(),
         BillForm::Cyclonedx => bom.to_cyclonedx(),
@@ -171,17 +183,43 @@ fn sbom(global: &Global, args: &Sbom) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
+/// The bill of materials of an image, called `name` if it has no title.
+pub fn bill(global: &Global, image: &Opened, name: &str) -> Result<Bom> {
+    let origins = diff::image::packages(image)?;
+    let files = package_files(global, image, &origins)?;
+    let installed = diff::image::installed(image)?.unwrap_or_default();
+    Bom::new(image, name, &installed, &origins, &files)
+}
+
+/// What an image was made of, as JSON.
+pub fn provenance(global: &Global, image: &Opened, name: &str) -> Result<String> {
+    let trace = || {
+        let (stream, arch) = stream_of(image).context("its labels name no stream of strata's")?;
+        let plan = global.plan(stream, arch)?;
+        let packages = diff::image::packages(image)?;
+        build::trace(&image.image, &packages, name, plan, &global.manifests, &global.lockfiles)?.to_json()
+    };
+    trace().with_context(|| format!("tracing the image {} to what it was built from", image.image.digest))
+}
+
+/// The stream and architecture that an image says it is of.
+fn stream_of(image: &Opened) -> Option<(&str, Arch)> {
+    let stream = image.image.labels().get(labels::STREAM).copied().filter(|name| is_name(name))?;
+    let arch = image.image.config.architecture().to_string();
+    Some((stream, Arch::ALL.into_iter().find(|known| known.oci() == arch)?))
+}
+
+/// An image says what it likes.
+fn is_name(name: &str) -> bool {
+    !name.contains('/') && !name.starts_with('.')
+}
+
 /// The digests of package files, of the lockfiles at hand for the layers that brought the packages.
 fn package_files(global: &Global, image: &Opened, packages: &PackageSet) -> Result<BTreeMap<Nevra, Digest>> {
     let mut files = BTreeMap::new();
-    // an image says what it likes
-    let is_name = |name: &&&str| !name.contains('/') && !name.starts_with('.');
-    let labels = image.image.labels();
-    let Some(stream) = labels.get(labels::STREAM).filter(is_name) else { return Ok(files) };
-    let arch = image.image.config.architecture().to_string();
-    let Some(arch) = Arch::ALL.into_iter().find(|known| known.oci() == arch) else { return Ok(files) };
+    let Some((stream, arch)) = stream_of(image) else { return Ok(files) };
     let layers = packages.iter().filter_map(|(_, origin)| origin.layer.as_deref());
-    for layer in layers.filter(|layer| is_name(&layer)).collect::<BTreeSet<&str>>() {
+    for layer in layers.filter(|layer| is_name(layer)).collect::<BTreeSet<&str>>() {
         let lock = lock::read(&global.lockfiles, stream, layer, arch)?;
         let locked = lock.into_iter().flat_map(|lock| lock.packages);
         files.extend(locked.filter_map(|package| Some((package.nevra(), package.sha256?))));

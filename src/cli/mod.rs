@@ -5,6 +5,7 @@
 
 mod build;
 mod compile;
+mod copy;
 mod debug;
 mod diff;
 mod export;
@@ -15,6 +16,7 @@ mod images;
 mod import;
 mod lint;
 mod lock;
+mod push;
 mod screen;
 mod show;
 mod verify;
@@ -108,6 +110,7 @@ pub enum Format {
 enum Command {
     Build(build::Args),
     Compile(compile::Args),
+    Copy(copy::Args),
     Debug(debug::Args),
     Diff(diff::Args),
     Export(export::Args),
@@ -118,6 +121,7 @@ enum Command {
     Import(import::Args),
     Lint(lint::Args),
     Lock(lock::Args),
+    Push(push::Args),
     Show(show::Args),
     Verify(verify::Args),
     Why(why::Args),
@@ -158,6 +162,7 @@ fn run(cli: &Cli) -> Result<Answer> {
     match &cli.command {
         Command::Build(args) => build::run(&cli.global, args),
         Command::Compile(args) => compile::run(&cli.global, args),
+        Command::Copy(args) => copy::run(&cli.global, args),
         Command::Debug(args) => debug::run(&cli.global, args),
         Command::Diff(args) => diff::run(&cli.global, args),
         Command::Export(args) => export::run(&cli.global, args),
@@ -168,6 +173,7 @@ fn run(cli: &Cli) -> Result<Answer> {
         Command::Import(args) => import::run(&cli.global, args),
         Command::Lint(args) => lint::run(&cli.global, args),
         Command::Lock(args) => lock::run(&cli.global, args),
+        Command::Push(args) => push::run(&cli.global, args),
         Command::Show(args) => show::run(&cli.global, args),
         Command::Verify(args) => verify::run(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),

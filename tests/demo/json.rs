@@ -72,6 +72,8 @@ fn every_key_is_documented_and_every_documented_key_is_there() {
         &["export", "konflux-lock", "demo", "node", "--output", "exported", "--force"],
         &["import", "konflux-lock", "exported/rpms.lock.yaml", "--stream", "exchanged", "--force"],
         &["lint", "demo/node"],
+        &["push", "demo/node", "oci:pushed:node"],
+        &["copy", "oci:pushed:node", "oci:copied:node"],
         &["verify", "demo/node", "--ignore", "/usr/lib/{os-release,systemd/**}"],
     ] {
         check(command, &world.strata(&[&["--format", "json"], command].concat()));

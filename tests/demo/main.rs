@@ -17,14 +17,17 @@ mod server;
 
 mod afterwards;
 mod builds;
+mod cache;
 mod chunked;
 mod chunks;
 mod consumers;
+mod copy;
 mod json;
 mod ledger;
 mod lint;
 mod overrides;
 mod pinned;
+mod push;
 mod refusals;
 mod registries;
 mod registry;

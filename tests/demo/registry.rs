@@ -81,14 +81,21 @@ impl Registry {
 
     /// The digests of the blobs it was asked for since the last time, manifests aside.
     pub fn blobs_read(&self) -> Vec<String> {
+        let digest = |request: &str| Some(request.strip_prefix("GET ")?.split_once("/blobs/")?.1.to_owned());
+        let requests = self.requests();
+        let digests = requests.iter().filter_map(|request| digest(request));
+        digests.map(|rest| rest.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    /// What it was asked for since the last time, and what it said: `HEAD /v2/NAME/blobs/DIGEST 404`.
+    pub fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.log()).unwrap();
         fs::write(self.log(), "").unwrap();
-        let gets = log.lines().filter(|line| line.contains("\"GET ") && line.contains("/blobs/"));
-        let digest = |line: &str| {
-            let rest = line.split_once("/blobs/").unwrap().1;
-            rest.split(' ').next().unwrap().to_owned()
+        let request = |line: &str| {
+            let (request, rest) = line.split_once("] \"")?.1.split_once(" HTTP/1.1\" ")?;
+            Some(format!("{request} {}", rest.split(' ').next()?))
         };
-        gets.map(digest).collect()
+        log.lines().filter_map(request).collect()
     }
 
     /// Ends the server; its data stay.

@@ -3,7 +3,7 @@
 // not every program of tests uses all of it
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,11 +20,13 @@ pub struct Reply {
 
 /// What is asked of the server.
 pub struct Request {
+    pub method: String,
     pub path: String,
     /// How often it has been asked for before.
     pub before: usize,
     /// Header lines.
     pub headers: Vec<String>,
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -101,7 +103,8 @@ fn serve(
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -115,7 +118,11 @@ fn serve(
         seen.push(path.clone());
         seen.iter().filter(|p| **p == path).count() - 1
     };
-    let reply = answer(&Request { path, before, headers });
+    let mut request = Request { method, path, before, headers, body: Vec::new() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    reader.take(length).read_to_end(&mut request.body)?;
+    let is_head = request.method == "HEAD";
+    let reply = answer(&request);
     let mut out = stream;
     let is_endless = reply.headers.contains("x-endless");
     let length = match is_endless {
@@ -124,6 +131,9 @@ fn serve(
     };
     let head = format!("HTTP/1.1 {} x\r\n{length}connection: close\r\n{}\r\n", reply.status, reply.headers);
     out.write_all(head.as_bytes())?;
+    if is_head {
+        return Ok(());
+    }
     if is_endless {
         loop {
             out.write_all(&reply.body)?;
