@@ -15,8 +15,8 @@ use crate::lock::Lockfile;
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 /// What the parameters below mean: docs/registries.md says it.
-const BUILD_TYPE: &str = "https://strata.io/build/v1";
-const BUILDER: &str = "https://strata.io/strata";
+const BUILD_TYPE: &str = "strata:build:v1";
+const BUILDER: &str = "strata:builder:v1";
 
 /// All that went into an image.
 #[derive(Clone, Debug)]
