@@ -51,6 +51,7 @@ pub mod rootfs;
 pub mod rpmdb;
 pub mod sandbox;
 pub mod sbom;
+pub mod selinux;
 pub mod stamp;
 pub mod store;
 pub mod sysusers;
