@@ -16,6 +16,7 @@ use strata::image::delta::delta;
 use strata::image::oci::{Layout, Settings};
 use strata::image::pack::{Compression, pack};
 use strata::image::packing::{Packing, Source, Sources};
+use strata::image::tar::Tree;
 use strata::package::{Arch, source_name};
 use strata::progress::Silent;
 use strata::rpmdb::{self, Rpmdb};
@@ -69,7 +70,7 @@ fn main() -> Result<()> {
     let packing = Packing::new(&sources, chunk::most_of_packages(MOST));
     let chunks = chunk::split(&delta, &rules, &packing, &sources);
     let layout = Layout::create(&layout)?;
-    let layers = pack(&layout, &rootfs, &chunks, compression, true, &Silent)?;
+    let layers = pack(&layout, &Tree(&rootfs), &chunks, compression, true, &Silent)?;
     let settings = Settings {
         layer: "chunked".to_owned(),
         arch: Arch::host().context("this machine is of no architecture that images are made for")?,

@@ -171,6 +171,8 @@ pub struct VersionScheme {
 pub enum ImageFormat {
     /// A plain bootc image.
     Bootc,
+    /// A commit of ostree in a container, for clients that don't take plain images.
+    Ostree,
 }
 
 /// What `/opt` and `/usr/local` are (rpm-ostree: treefile `opt-usrlocal`).

@@ -13,8 +13,10 @@ use strata::digest::Digest;
 use strata::image::chunk::{self, Chunk, Rules};
 use strata::image::delta::{Delta, delta};
 use strata::image::oci::{Image, Layout, Settings};
+use strata::image::ostree::{About, encapsulate};
 use strata::image::pack::{Compression, pack};
 use strata::image::packing::{Packing, Source, Sources};
+use strata::image::tar::Tree;
 use strata::package::Arch;
 use strata::progress::Silent;
 use tempfile::TempDir;
@@ -89,7 +91,7 @@ fn build_with(
     compression: Compression,
 ) -> Image {
     let delta = delta(upper, lower, &|_| None).unwrap();
-    let layers = pack(layout, upper, &split(&delta), compression, false, &Silent).unwrap();
+    let layers = pack(layout, &Tree(upper), &split(&delta), compression, false, &Silent).unwrap();
     let image = layout.write_image(parent, &layers, &settings(name)).unwrap();
     layout.tag(&image, Some(name)).unwrap();
     image
@@ -488,7 +490,7 @@ fn ima_signatures_go_out_and_in() {
     run("setfattr", &[&attribute[..], &[tree.join("usr/bin/signed").to_str().unwrap()]].concat());
     let archive = dir.path().join("layer.tar");
     let entries: Vec<_> = delta(&tree, &[], &|_| None).unwrap().changed.into_values().collect();
-    strata::image::tar::write(&tree, &entries, &mut fs::File::create(&archive).unwrap()).unwrap();
+    strata::image::tar::write(&Tree(&tree), &entries, &mut fs::File::create(&archive).unwrap()).unwrap();
     let python =
         "import sys, tarfile; print(tarfile.open(sys.argv[1]).getmember('usr/bin/signed').pax_headers)";
     let headers = run("python3", &["-c", python, archive.to_str().unwrap()]);
@@ -511,7 +513,7 @@ fn gnu_tar_reads_names_that_are_not_text() {
     let delta = delta(&tree, &[], &|_| Some(1_700_000_000)).unwrap();
     let mut archive = fs::File::create(dir.path().join("layer.tar")).unwrap();
     let entries: Vec<_> = delta.changed.into_values().collect();
-    strata::image::tar::write(&tree, &entries, &mut archive).unwrap();
+    strata::image::tar::write(&Tree(&tree), &entries, &mut archive).unwrap();
     archive.flush().unwrap();
     let mut list = Command::new("tar");
     list.args(["--quoting-style=escape", "-tvf"])
@@ -697,4 +699,87 @@ fn show_and_images_tell_what_the_store_holds() {
             && stderr.contains("hint: it has demo/bootc:9.6.20250203-0"),
         "{stderr}"
     );
+}
+
+/// Every path of an ostree commit: modes, owners, sizes, checksums, attributes, targets of links.
+fn commit_of(repository: &Path, commit: &str) -> String {
+    let repository = format!("--repo={}", repository.display());
+    run("ostree", &[&repository, "ls", "-R", "-C", "-X", commit])
+}
+
+#[test]
+fn an_encapsulated_tree_is_the_commit_that_ostree_makes_of_it() {
+    let dir = temp();
+    let tree = dir.path().join("tree");
+    base_tree(&tree);
+    write(&tree, "usr/lib/modules/6.1/vmlinuz", b"kernel", 0o755);
+    // so many that their checksums, and where each ends, take more than two bytes to count
+    for number in 0..2000 {
+        write(&tree, &format!("usr/share/many/{number:08}"), b"of the same content", 0o644);
+    }
+    let chunks = split(&delta(&tree, &[], &|_| None).unwrap());
+    let about = About {
+        version: "9.6.20250203-0".to_owned(),
+        created: 1_738_540_800,
+        bootable: true,
+        contexts: None,
+    };
+    let encapsulated = encapsulate(&tree, &chunks, &about).unwrap();
+    let layout = Layout::create(&dir.path().join("layout")).unwrap();
+    let layers =
+        pack(&layout, &encapsulated, &encapsulated.chunks, Compression::Gzip, true, &Silent).unwrap();
+    let labels = encapsulated.labels(layers.last().unwrap().diff_id);
+    // of an architecture that this machine doesn't have
+    let settings = Settings { arch: Arch::Aarch64, labels: labels.clone(), ..settings("bootc") };
+    let image = layout.write_image(None, &layers, &settings).unwrap();
+    layout.tag(&image, Some("bootc")).unwrap();
+    assert_eq!(image.config.architecture().to_string(), "arm64");
+
+    let (_guard, rootfs) = unpack(&layout, "bootc");
+    let repository = rootfs.join("sysroot/ostree/repo");
+    let arguments = format!("--repo={}", repository.display());
+    let checked = run("ostree", &[&arguments, "fsck"]);
+    assert!(checked.contains("object fsck of 1 commits completed successfully"), "{checked}");
+    let found = commit_of(&repository, &labels["ostree.commit"]);
+    fs::rename(tree.join("etc"), tree.join("usr/etc")).unwrap();
+    let theirs = dir.path().join("repository");
+    shell(&format!(
+        "ostree init --mode=bare-user --repo={0}; ostree --repo={0} commit --branch=theirs --tree=dir={1}",
+        theirs.display(),
+        tree.display()
+    ));
+    assert_eq!(found, commit_of(&theirs, "theirs"));
+    assert!(found.lines().count() > 2000);
+    let said = run("ostree", &[&arguments, "show", "--raw", &labels["ostree.commit"]]);
+    let meta = "({'ostree.bootable': <true>, 'ostree.linux': <'6.1'>, 'version': <'9.6.20250203-0'>}";
+    assert!(said.contains(meta) && said.contains("uint64 1738540800"), "{said}");
+    // and where the layers are put together, paths are those of the tree
+    fs::remove_dir_all(rootfs.join("sysroot")).unwrap();
+    fs::rename(tree.join("usr/etc"), tree.join("etc")).unwrap();
+    let plain = |root: &Path| -> Vec<String> {
+        let listed = shell(&format!(
+            "cd {}; find . ! -path './sysroot*' -printf '%p %y %m %U:%G %l\n' | sort",
+            root.display()
+        ));
+        listed.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(plain(&rootfs), plain(&tree));
+}
+
+#[test]
+fn what_ostree_cannot_keep_is_refused() {
+    let refused = [
+        (&b"usr/etc/conf"[..], "/usr/etc: that is where ostree keeps the image's /etc"),
+        (b"usr/caf\xe9", "its name or its target is not UTF-8"),
+    ];
+    for (path, expected) in refused {
+        let dir = temp();
+        let path = dir.path().join(std::ffi::OsStr::from_bytes(path));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+        let chunks = split(&delta(dir.path(), &[], &|_| None).unwrap());
+        let about = About { version: "1".to_owned(), created: 0, bootable: false, contexts: None };
+        let error = encapsulate(dir.path(), &chunks, &about).map(drop).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

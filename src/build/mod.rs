@@ -51,9 +51,9 @@ use crate::image::delta::{self, Delta};
 use crate::image::extract::extract;
 use crate::image::oci::{Image, Layout, Settings};
 use crate::image::opened::{Access, Opened};
-use crate::image::pack;
 use crate::image::packing::Packing;
 use crate::image::reference::Reference;
+use crate::image::{ostree, pack, tar};
 use crate::install::macros::Macros;
 use crate::install::script::Runner;
 use crate::install::{self, Transaction};
@@ -62,11 +62,12 @@ use crate::lock::{self, LockedPackage, Lockfile};
 use crate::origins::{self, Origins};
 use crate::package::Nevra;
 use crate::pkglist::{META_JSON, PackageSet};
-use crate::plan::{Base, Layer, Plan};
+use crate::plan::{Base, ImageFormat, Layer, Plan};
 use crate::progress::{Prefixed, Progress, Unit};
 use crate::rootfs::Rootfs;
 use crate::rpmdb::Rpmdb;
 use crate::sandbox::Sandbox;
+use crate::selinux::Contexts;
 use crate::stamp::{OsRelease, Version};
 use crate::store::Store;
 
@@ -716,30 +717,58 @@ impl<'a> Build<'a> {
         progress: &dyn Progress,
     ) -> Result<Image> {
         let plan = self.request.plan;
-        let is_first = self.images_of(job.layer)?.is_empty();
-        let layers = pack::pack(&self.layout, root, chunks, plan.stream.compression, is_first, progress)?;
+        let (layers, of_commit) = self.pack_layers(job, root, chunks, progress)?;
         let image = &job.layer.image;
         let plain = |map: &BTreeMap<String, crate::plan::Sourced<String>>| {
             map.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect()
         };
+        let labels = labels::labels(&Identity {
+            stream: &plan.stream,
+            layer: job.layer,
+            version: job.version,
+            inputs: job.inputs,
+            pkglist: composed.pkglist,
+            revision: self.request.revision.as_deref(),
+            os_name: &composed.os_name,
+        });
         let settings = Settings {
             layer: job.layer.name.clone(),
             arch: plan.stream.arch,
             created: job.epoch,
-            labels: labels::labels(&Identity {
-                stream: &plan.stream,
-                layer: job.layer,
-                version: job.version,
-                inputs: job.inputs,
-                pkglist: composed.pkglist,
-                revision: self.request.revision.as_deref(),
-                os_name: &composed.os_name,
-            }),
-            annotations: plain(&image.annotations),
+            labels: labels.into_iter().chain(of_commit.clone()).collect(),
+            annotations: of_commit.into_iter().chain(plain(&image.annotations)).collect(),
             env: plain(&image.env),
             cmd: image.cmd.as_ref().map(|cmd| cmd.value.clone()),
         };
         self.layout.write_image(job.below.map(|step| &step.image), &layers, &settings)
+    }
+
+    /// Makes the blobs of a layer, and what its image says of the commit that they are, if they are one.
+    fn pack_layers(
+        &self,
+        job: &Job<'_>,
+        root: &Path,
+        chunks: &[Chunk],
+        progress: &dyn Progress,
+    ) -> Result<(Vec<pack::Layer>, BTreeMap<String, String>)> {
+        let stream = &self.request.plan.stream;
+        let is_first = self.images_of(job.layer)?.is_empty();
+        let pack = |contents: &dyn tar::Contents, chunks: &[Chunk]| {
+            pack::pack(&self.layout, contents, chunks, stream.compression, is_first, progress)
+        };
+        if stream.image_format == ImageFormat::Bootc || job.below.is_some() {
+            return Ok((pack(&tar::Tree(root), chunks)?, BTreeMap::new()));
+        }
+        let about = ostree::About {
+            version: job.version.to_string(),
+            created: job.epoch,
+            bootable: labels::is_bootable(job.layer),
+            contexts: Contexts::read(&Rootfs::open(root)?)?,
+        };
+        let encapsulated = ostree::encapsulate(root, chunks, &about)?;
+        let layers = pack(&encapsulated, &encapsulated.chunks)?;
+        let labels = layers.last().map(|last| encapsulated.labels(last.diff_id)).unwrap_or_default();
+        Ok((layers, labels))
     }
 }
 

@@ -321,7 +321,7 @@ impl<'a> Steps<'a> {
         let context = || format!("keeping what a command made in {}", self.dir.display());
         fs::create_dir_all(&self.dir).with_context(context)?;
         let mut archive = Hasher::new(BufWriter::new(self.store.temp_file()?));
-        tar::write(&self.sandbox.rootfs, made, &mut archive).with_context(context)?;
+        tar::write(&tar::Tree(&self.sandbox.rootfs), made, &mut archive).with_context(context)?;
         let (file, made, _) = archive.finish();
         let step = serde_json::to_vec(&Step { made, ..step })?;
         let path = self.dir.join(format!("{}.json", Digest::of(&step).hex()));

@@ -143,18 +143,24 @@ fn take_out(image: &Opened, blob: &Descriptor, path: &[u8]) -> Result<NamedTempF
 /// Copies the file at `path` out of a layer, if it has one of at most `limit` bytes there.
 fn unpack(image: &Opened, blob: &Descriptor, path: &[u8], limit: u64, to: &mut impl Write) -> Result<bool> {
     let context = || format!("unpacking {} of layer {}", path.escape_ascii(), blob.digest());
-    let mut tar = open(image, blob)?;
-    while let Some(member) = tar.next_member().with_context(context)? {
-        if member.is_file() && normal(&member.path) == path {
-            ensure!(
-                member.size <= limit,
-                "{}: it has {} bytes, at most {limit} are read",
-                context(),
-                member.size
-            );
+    let mut place = path.to_vec();
+    // in ostree's layers it is a link to an object, which comes before it
+    for _ in 0..2 {
+        let mut tar = open(image, blob)?;
+        let member = loop {
+            match tar.next_member().with_context(context)? {
+                None => return Ok(false),
+                Some(member) if normal(&member.path) == place => break member,
+                Some(_) => {}
+            }
+        };
+        if member.is_file() {
+            let size = member.size;
+            ensure!(size <= limit, "{}: it has {size} bytes, at most {limit} are read", context());
             io::copy(&mut tar.content(), to).with_context(context)?;
             return Ok(true);
         }
+        place = normal(&member.link).to_vec();
     }
     Ok(false)
 }

@@ -236,7 +236,7 @@ fn archive(dir: &Path, file: &Path) -> Result<()> {
     let entries: Vec<Entry> = first.into_iter().chain(names).map(entry).collect::<Result<_>>()?;
     let beside = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut out = BufWriter::new(NamedTempFile::new_in(beside).with_context(context)?);
-    tar::write(dir, &entries, &mut out).with_context(context)?;
+    tar::write(&tar::Tree(dir), &entries, &mut out).with_context(context)?;
     out.flush().with_context(context)?;
     match out.into_inner() {
         Ok(out) => store::persist(out, file),

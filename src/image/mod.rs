@@ -35,6 +35,7 @@ mod document;
 pub mod extract;
 pub mod oci;
 pub mod opened;
+pub mod ostree;
 pub mod pack;
 pub mod packing;
 mod places;

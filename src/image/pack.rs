@@ -9,7 +9,6 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use flate2::GzBuilder;
@@ -19,7 +18,8 @@ use serde::Serialize;
 
 use super::chunk::Chunk;
 use super::oci::{Layout, descriptor};
-use super::{tar, zstd_chunked};
+use super::tar::{self, Contents};
+use super::zstd_chunked;
 use crate::digest::{Digest, Hasher};
 use crate::progress::{Progress, Unit};
 use crate::store;
@@ -75,12 +75,12 @@ pub struct Layer {
     pub diff_id: Digest,
 }
 
-/// Brings the chunks of a delta of the tree `root` into `layout`; layers are in the order of the chunks. If the
+/// Brings the chunks, whose files have these `contents`, into `layout`; layers are in the order of the chunks. If the
 /// chunks are `new`, as when the layer is packed for the first time, no blob is expected to be there.
 #[tracing::instrument(level = "info", skip_all)]
 pub fn pack(
     layout: &Layout,
-    root: &Path,
+    contents: &dyn Contents,
     chunks: &[Chunk],
     compression: Compression,
     new: bool,
@@ -94,7 +94,7 @@ pub fn pack(
         .into_iter()
         .par_bridge()
         .map(|(position, chunk)| {
-            let layer = pack_chunk(layout, root, chunk, compression, new)
+            let layer = pack_chunk(layout, contents, chunk, compression, new)
                 .with_context(|| format!("packing the chunk {}", chunk.name))?;
             progress.advance(chunk.size());
             Ok((position, layer))
@@ -107,7 +107,7 @@ pub fn pack(
 
 fn pack_chunk(
     layout: &Layout,
-    root: &Path,
+    contents: &dyn Contents,
     chunk: &Chunk,
     compression: Compression,
     new: bool,
@@ -118,14 +118,14 @@ fn pack_chunk(
     };
     let expected = match new {
         true => None,
-        false => Some(write_digested(root, chunk, io::sink())?.1),
+        false => Some(write_digested(contents, chunk, io::sink())?.1),
     };
     if let Some(diff_id) = expected
         && let Some(known) = layout.known_blob(&diff_id, compression.name())?
     {
         return Ok(layer(diff_id, known));
     }
-    let (diff_id, descriptor) = compress(layout, root, chunk, compression)?;
+    let (diff_id, descriptor) = compress(layout, contents, chunk, compression)?;
     ensure!(expected.is_none_or(|e| e == diff_id), "its files changed while they were being packed");
     Ok(layer(diff_id, descriptor))
 }
@@ -135,7 +135,7 @@ const BUFFER: usize = 64 << 10;
 /// Makes the blob of a chunk, unless the layout turns out to have one with its diff id.
 fn compress(
     layout: &Layout,
-    root: &Path,
+    contents: &dyn Contents,
     chunk: &Chunk,
     compression: Compression,
 ) -> Result<(Digest, Descriptor)> {
@@ -147,15 +147,15 @@ fn compress(
             // no name and no time in the header; 255 is "unknown system" (RFC 1952)
             let level = flate2::Compression::new(GZIP_LEVEL);
             let encoder = GzBuilder::new().mtime(0).operating_system(255).write(out, level);
-            let (encoder, diff_id) = write_digested(root, chunk, encoder)?;
+            let (encoder, diff_id) = write_digested(contents, chunk, encoder)?;
             (encoder.finish()?, diff_id)
         }
         Compression::Zstd => {
-            let (encoder, diff_id) = write_digested(root, chunk, zstd::Encoder::new(out, ZSTD_LEVEL)?)?;
+            let (encoder, diff_id) = write_digested(contents, chunk, zstd::Encoder::new(out, ZSTD_LEVEL)?)?;
             (encoder.finish()?, diff_id)
         }
         Compression::ZstdChunked => {
-            let written = zstd_chunked::write(root, &chunk.entries, out, ZSTD_LEVEL)?;
+            let written = zstd_chunked::write(contents, &chunk.entries, out, ZSTD_LEVEL)?;
             annotations = Some(written.annotations);
             (written.out, written.diff_id)
         }
@@ -173,9 +173,9 @@ fn compress(
 }
 
 /// Writes the chunk's tar to `out`; gives that back with the tar's digest.
-fn write_digested<W: Write>(root: &Path, chunk: &Chunk, out: W) -> Result<(W, Digest)> {
+fn write_digested<W: Write>(contents: &dyn Contents, chunk: &Chunk, out: W) -> Result<(W, Digest)> {
     let mut tar = BufWriter::with_capacity(BUFFER, Hasher::new(out));
-    tar::write(root, &chunk.entries, &mut tar)?;
+    tar::write(contents, &chunk.entries, &mut tar)?;
     let (out, digest, _) = unbuffered(tar)?.finish();
     Ok((out, digest))
 }

@@ -19,18 +19,35 @@ const BLOCK: usize = 512;
 /// What ends an archive.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
-/// Writes `entries` and the end of the archive to `out`; contents of files are read below `root`.
-pub fn write(root: &Path, entries: &[Entry], out: &mut impl Write) -> Result<()> {
+/// Where the contents of files are that go into an archive.
+pub trait Contents: Sync {
+    /// Opens the content of the file `entry`.
+    fn open(&self, entry: &Entry) -> Result<Box<dyn Read + '_>>;
+}
+
+/// A tree on disk: contents are at the paths of their entries.
+pub struct Tree<'a>(pub &'a Path);
+
+impl Contents for Tree<'_> {
+    fn open(&self, entry: &Entry) -> Result<Box<dyn Read + '_>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(self.0.join(&entry.path), flags, Mode::empty())?;
+        Ok(Box::new(File::from(file)))
+    }
+}
+
+/// Writes `entries`, whose files have these contents, and the end of the archive to `out`.
+pub fn write(contents: &dyn Contents, entries: &[Entry], out: &mut impl Write) -> Result<()> {
     for entry in entries {
-        write_entry(root, entry, out).with_context(|| format!("packing /{}", entry.path.display()))?;
+        write_entry(contents, entry, out).with_context(|| format!("packing /{}", entry.path.display()))?;
     }
     out.write_all(&END).context("ending the layer's tar")
 }
 
-fn write_entry(root: &Path, entry: &Entry, out: &mut impl Write) -> Result<()> {
+fn write_entry(contents: &dyn Contents, entry: &Entry, out: &mut impl Write) -> Result<()> {
     out.write_all(&header(entry)?)?;
     if let Kind::File { size } = entry.kind {
-        copy_content(&root.join(&entry.path), size, out)?;
+        copy_content(contents.open(entry)?, size, out)?;
         out.write_all(padding(size))?;
     }
     Ok(())
@@ -89,13 +106,11 @@ pub fn name(entry: &Entry) -> Vec<u8> {
     name
 }
 
-/// Writes the content of the file at `path`, which must have this size; what comes after it is [`padding`].
-pub fn copy_content(path: &Path, size: u64, out: &mut impl Write) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let copied = io::copy(&mut (&mut file).take(size), out)?;
+/// Writes a content, which must have this size; what comes after it is [`padding`].
+pub fn copy_content(mut content: Box<dyn Read + '_>, size: u64, out: &mut impl Write) -> Result<()> {
+    let copied = io::copy(&mut (&mut content).take(size), out)?;
     ensure!(
-        copied == size && file.read(&mut [0])? == 0,
+        copied == size && content.read(&mut [0])? == 0,
         "it changed while it was being packed: expected {size} bytes"
     );
     Ok(())
@@ -222,7 +237,7 @@ mod tests {
     /// The headers of one entry, followed by the end of the archive.
     fn headers(entry: &Entry) -> Vec<u8> {
         let mut out = Vec::new();
-        write(Path::new("/nonexistent"), std::slice::from_ref(entry), &mut out).unwrap();
+        write(&Tree(Path::new("/nonexistent")), std::slice::from_ref(entry), &mut out).unwrap();
         out
     }
 

@@ -13,7 +13,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -23,7 +22,7 @@ use serde::Serialize;
 use zstd::stream::raw::{Encoder, InBuffer, Operation, OutBuffer};
 
 use super::delta::{Entry, Kind};
-use super::tar;
+use super::tar::{self, Contents};
 use crate::digest::{Digest, Hasher};
 
 const CHECKSUM: &str = "io.github.containers.zstd-chunked.manifest-checksum";
@@ -51,13 +50,13 @@ pub struct Written<W> {
     pub annotations: HashMap<String, String>,
 }
 
-/// Writes the tar of `entries` to `out`, compressed at `level`; contents of files are read below `root`.
-pub fn write<W: Write>(root: &Path, entries: &[Entry], out: W, level: i32) -> Result<Written<W>> {
+/// Writes the tar of `entries` to `out`, compressed at `level`; its files have these `contents`.
+pub fn write<W: Write>(contents: &dyn Contents, entries: &[Entry], out: W, level: i32) -> Result<Written<W>> {
     let mut tar = Hasher::new(Frames::new(out, level)?);
     let mut split = Split::default();
     let mut table = Table { version: 1, entries: Vec::new(), tar_split: String::new() };
     for entry in entries {
-        let place = file(root, entry, &mut tar, &mut split);
+        let place = file(contents, entry, &mut tar, &mut split);
         let place = place.with_context(|| format!("packing /{}", entry.path.display()))?;
         table.entries.push(Row::new(entry, place)?);
     }
@@ -82,7 +81,7 @@ struct Place {
 
 /// Writes an entry; a file that is not empty into a frame of its own.
 fn file<W: Write>(
-    root: &Path,
+    contents: &dyn Contents,
     entry: &Entry,
     tar: &mut Hasher<Frames<W>>,
     split: &mut Split,
@@ -99,7 +98,7 @@ fn file<W: Write>(
     };
     let start = tar.inner_mut().end()?;
     let mut content = Hasher::new(Summed { out: &mut *tar, sum: CRC64.digest() });
-    tar::copy_content(&root.join(&entry.path), size, &mut content)?;
+    tar::copy_content(contents.open(entry)?, size, &mut content)?;
     let (summed, sha256, _) = content.finish();
     let sum = summed.sum.finalize();
     split.file(&tar::name(entry), size, Some(sum))?;

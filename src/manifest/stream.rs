@@ -101,7 +101,8 @@ pub fn head<'a>(
     let os = os(root);
     let layers = layers(root);
     let version = version(root, os.as_ref(), &layers);
-    let image_format = image_choice(root, "format", [("bootc", ImageFormat::Bootc)]);
+    let formats = [("bootc", ImageFormat::Bootc), ("ostree", ImageFormat::Ostree)];
+    let image_format = image_choice(root, "format", formats);
     let policies = [("root", OptUsrlocal::Root), ("var", OptUsrlocal::Var)];
     let opt_usrlocal = image_choice(root, "opt-usrlocal", policies);
     let compressions = [

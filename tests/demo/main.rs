@@ -25,6 +25,7 @@ mod copy;
 mod json;
 mod ledger;
 mod lint;
+mod ostree;
 mod overrides;
 mod pinned;
 mod push;
