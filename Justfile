@@ -88,6 +88,11 @@ test-boot CORPUS: program
 test-kill:
     {{cargo-test}} --test demo -- --ignored fifty_copies
 
+# Import images of the format ostree as machines do, by the crate ostree-ext (docs/ostree.md)
+test-ostree: program (prepare "demo")
+    cargo build --manifest-path tests/ostree-import/Cargo.toml --target-dir target/ostree-import
+    {{sudo}} tests/ostree-import/check.sh target/ostree-import/debug/ostree-import
+
 # Read the packages that rpm and createrepo_c publish for their tests as rpm does (100 MB from Debian and PyPI)
 real-packages DIR="target/real-packages":
     tests/real/obtain.sh {{DIR}}
