@@ -76,6 +76,15 @@ impl Store {
         Ok(Self { root, running: running.map(Arc::new) })
     }
 
+    /// A new store in the directory `root` that shares this one's packages and keys, and nothing else.
+    pub fn sharing_packages(&self, root: &Path) -> Result<Self> {
+        for dir in ["rpms", "keys"] {
+            std::os::unix::fs::symlink(self.root.join(dir), root.join(dir))
+                .with_context(|| format!("making the store {}", root.display()))?;
+        }
+        Self::open(root)
+    }
+
     /// What was last used before this is in nobody's hands: the moment when the oldest strata at work with this store
     /// began, or this one if there is no other. Forgets those that were killed.
     pub fn horizon(&self) -> Result<SystemTime> {

@@ -34,6 +34,51 @@ pub struct Given {
     pub revision: Option<String>,
 }
 
+/// What goes into a layer.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Of all of it.
+    pub digest: Digest,
+    /// Of each kind of thing, by its name.
+    pub parts: Parts,
+}
+
+/// Digests by what they are of.
+pub type Parts = BTreeMap<String, Digest>;
+
+impl Inputs {
+    fn of(inputs: &Value) -> Result<Self> {
+        let digest = |value: &Value| anyhow::Ok(Digest::of(serde_json::to_vec(value)?));
+        let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
+        let (mut all, given) = (fields(inputs), fields(&inputs["given"]));
+        all.remove("given");
+        let parts = all.iter().chain(&given).map(|(name, value)| Ok((name.clone(), digest(value)?)));
+        Ok(Self { digest: digest(inputs)?, parts: parts.collect::<Result<_>>()? })
+    }
+
+    /// What others than `before` there are, in words.
+    pub fn changes(&self, before: &Parts) -> Vec<&'static str> {
+        let is_changed = |name: &str| self.parts.get(name) != before.get(name);
+        WORDS.iter().filter(|(name, _)| is_changed(name)).map(|(_, words)| *words).collect()
+    }
+}
+
+/// Names of the parts, and what people call them.
+const WORDS: [(&str, &str); 12] = [
+    ("output-version", "the version of strata"),
+    ("stream", "the stream"),
+    ("layer", "the manifest"),
+    ("overlays", "files of overlays"),
+    ("packages", "locked packages"),
+    ("newest-revision", "the date of the repositories"),
+    ("users", "ids of users"),
+    ("groups", "ids of groups"),
+    ("chunks", "the chunk plan"),
+    ("parent", "the image below"),
+    ("version", "the version asked for"),
+    ("revision", "the source revision"),
+];
+
 /// Digests the inputs of `layer`, which is locked by `lock` and has the chunk plan `packing`. Reads the files its
 /// manifest names.
 ///
@@ -45,7 +90,7 @@ pub fn digest(
     packing: Option<&Packing>,
     given: &Given,
     manifests: &Path,
-) -> Result<Digest> {
+) -> Result<Inputs> {
     let stream = &plan.stream;
     let packages: Vec<Value> = lock.packages.iter().map(locked).collect();
     let newest = lock.repos.iter().map(|r| r.revision).max();
@@ -65,7 +110,7 @@ pub fn digest(
         "chunks": packing,
         "given": given,
     });
-    Ok(Digest::of(serde_json::to_vec(&inputs)?))
+    Inputs::of(&inputs)
 }
 
 /// The layer without its package request, which the lockfile answers, without its number of chunks, which the chunk

@@ -22,6 +22,7 @@ pub(crate) mod reuse;
 pub mod rules;
 mod trace;
 pub(crate) mod tree;
+mod twice;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,12 +34,13 @@ use serde::Serialize;
 
 pub use self::debug::debug;
 use self::files::Files;
-use self::inputs::Given;
+use self::inputs::{Given, Inputs, Parts};
 use self::labels::Identity;
 pub use self::recorder::{Recorder, ScriptRun};
 use self::rules::Repair;
 pub use self::trace::trace;
 use self::tree::WorkTree;
+pub use self::twice::{Difference, difference};
 use self::witness::Witness;
 use crate::actor::Actor;
 use crate::configure;
@@ -87,6 +89,8 @@ pub struct Request<'a> {
     pub bases: &'a BTreeMap<String, Reference>,
     /// Version, instead of the one the lockfiles give.
     pub version: Option<Version>,
+    /// Versions that the layers had in a build that is repeated, in a store that does not know which are taken.
+    pub repeated: BTreeMap<String, Version>,
     /// Source revision of the manifests, for a label.
     pub revision: Option<String>,
     /// Where credentials for registries are, if not in the usual places.
@@ -212,7 +216,7 @@ struct Job<'a> {
     /// The plan of its chunks, unless it is to be made.
     packing: Option<Packing>,
     given: Given,
-    inputs: Digest,
+    inputs: Inputs,
     version: Version,
     /// Newest repository revision of all the lockfiles: the time of everything the build makes, UTC seconds.
     epoch: u64,
@@ -273,7 +277,12 @@ impl<'a> Build<'a> {
         }
         let mut job = self.job(layer, progress)?;
         let found = self.find(&job)?;
-        tracing::info!(layer = layer.name, inputs = %job.inputs, found = found.is_some(), "looked for an image");
+        match &found {
+            Some(image) => {
+                tracing::info!(inputs = %job.inputs.digest, "reused: {} has the same inputs", image.digest)
+            }
+            None => tracing::info!(inputs = %job.inputs.digest, "made: {}", self.why(&job)?),
+        }
         let Product { image, reused, made, ids } = match found {
             Some(image) => Product { image, reused: true, made: Made::default(), ids: Vec::new() },
             None => self.make(&mut job, progress)?,
@@ -290,8 +299,8 @@ impl<'a> Build<'a> {
             ids,
             ..self.built(layer, &image, below, job.version, job.packages.len())
         };
-        let Job { inputs: key, version, locks, .. } = job;
-        Ok((Step { image, pinned: None, key, version: Some(version), locks }, built))
+        let Job { inputs, version, locks, .. } = job;
+        Ok((Step { image, pinned: None, key: inputs.digest, version: Some(version), locks }, built))
     }
 
     /// Opens the image that a manifest pins; it stays where it is.
@@ -360,6 +369,9 @@ impl<'a> Build<'a> {
         let names = [format!("{name}:{version}"), name];
         let mut before = self.layout.list()?;
         before.retain(|(old, _)| old.as_ref().is_some_and(|old| names.contains(old)));
+        if before.len() == names.len() && before.iter().all(|(_, old)| old.digest == image.digest) {
+            return Ok(());
+        }
         for name in &names {
             self.layout.tag(image, Some(name))?;
         }
@@ -407,8 +419,8 @@ impl<'a> Build<'a> {
         locks.push(lock);
         let kept = lock::ledger(&locks)?;
         let packages = PackageSet::of_lockfiles(&locks)?;
-        self.ask_caches(layer, below, &inputs, progress)?;
-        let version = self.version(layer, below, &locks, &inputs)?;
+        self.ask_caches(layer, below, &inputs.digest, progress)?;
+        let version = self.version(layer, below, &locks, &inputs.digest)?;
         let epoch = epoch(&locks);
         Ok(Job { layer, below, epoch, locks, packages, kept, packing, given, inputs, version })
     }
@@ -427,8 +439,8 @@ impl<'a> Build<'a> {
         let scheme = &self.request.plan.stream.version;
         let dates = scheme.dated_by.contains(&layer.name);
         let is_dirty = locks.iter().any(Lockfile::has_local);
-        match (self.request.version, below) {
-            (Some(version), _) => return Ok(version),
+        match (self.request.version.as_ref().or(self.request.repeated.get(&layer.name)), below) {
+            (Some(version), _) => return Ok(*version),
             (None, Some(Step { version: Some(version), .. })) if !dates => {
                 return Ok(version.or_dirty(is_dirty));
             }
@@ -449,7 +461,7 @@ impl<'a> Build<'a> {
 
     /// The image in the store that has these inputs.
     fn find(&self, job: &Job<'_>) -> Result<Option<Image>> {
-        self.image_of(job.layer, &job.inputs)
+        self.image_of(job.layer, &job.inputs.digest)
     }
 
     fn image_of(&self, layer: &Layer, inputs: &Digest) -> Result<Option<Image>> {
@@ -460,6 +472,21 @@ impl<'a> Build<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Why a layer has to be made, in words.
+    fn why(&self, job: &Job<'_>) -> Result<String> {
+        let name = self.reference(job.layer);
+        let images = self.images_of(job.layer)?.into_iter();
+        let last = images.filter(|(found, _)| found.as_deref() == Some(&name)).map(|(_, image)| image).next();
+        let Some(last) = last else { return Ok(format!("there is no {name} yet")) };
+        let key = last.labels().get(labels::INPUTS).and_then(|digest| digest.parse().ok());
+        let before = key.map(|key| tree::inputs(self.store, &key)).transpose()?.flatten();
+        let Some(before) = before else { return Ok(format!("{name} has other inputs, that are forgotten")) };
+        match job.inputs.changes(&before)[..] {
+            [] => Ok(format!("{name} has lost a part")),
+            ref changes => Ok(format!("{name} has others: {}", changes.join(", "))),
+        }
     }
 
     fn images_of(&self, layer: &Layer) -> Result<Vec<(Option<String>, Image)>> {
@@ -495,7 +522,8 @@ impl<'a> Build<'a> {
             None => {
                 settle_times(&tree.own(), &delta)?;
                 let image = self.pack(job, &tree.own(), &chunks, &composed, progress)?;
-                tree.persist(self.store, &job.inputs, job.below.map(|step| step.key))?;
+                let (key, parts) = (job.inputs.digest, job.inputs.parts.clone());
+                tree.persist(self.store, &key, job.below.map(|step| step.key), parts)?;
                 image
             }
         };
@@ -519,10 +547,10 @@ impl<'a> Build<'a> {
         let packing = packing.or(job.packing.as_ref());
         let (plan, manifests) = (self.request.plan, self.request.manifests);
         job.inputs = inputs::digest(plan, job.layer, job.lock(), packing, &job.given, manifests)?;
-        self.ask_caches(job.layer, job.below, &job.inputs, progress)?;
+        self.ask_caches(job.layer, job.below, &job.inputs.digest, progress)?;
         let found = self.find(job)?;
         if found.is_some() {
-            job.version = self.version(job.layer, job.below, &job.locks, &job.inputs)?;
+            job.version = self.version(job.layer, job.below, &job.locks, &job.inputs.digest)?;
         }
         Ok(found)
     }
@@ -582,7 +610,7 @@ impl<'a> Build<'a> {
         progress.start("unpacking the image below", 0, Unit::Items);
         extract(&self.layout, &step.image, &work.own())?;
         progress.finish("image below unpacked");
-        work.persist(self.store, &step.key, None)?;
+        work.persist(self.store, &step.key, None, Parts::new())?;
         tree::open(self.store, &step.key)?.context("opening the layer just extracted")
     }
 

@@ -49,7 +49,7 @@ pub fn trace(
         plan.stream.compression = compression;
         let given = Given { parent, version: asked, revision: revision.clone() };
         let own = plan.known_layer(&layer)?;
-        let found = inputs::digest(&plan, own, lock, packing.as_ref(), &given, manifests)?;
+        let found = inputs::digest(&plan, own, lock, packing.as_ref(), &given, manifests)?.digest;
         if found.to_string() == inputs {
             check_below(&plan, &layer, &locks, packages)?;
             let name = label("org.opencontainers.image.title").unwrap_or_else(|| name.to_owned());

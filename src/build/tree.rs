@@ -4,7 +4,7 @@
 //! layers/KEY/             or a directory below tmp/ while it is made
 //!   tree/root/            the rootfs; of a derived layer only what it adds: an overlayfs upper directory
 //!   tree/stage/           packages unpacked ahead of their turn; gone when the layer is done
-//!   layer.json            what is below
+//!   layer.json            what is below, and what went into it
 //! ```
 //!
 //! `root` and `stage` are in one overlay mount, so that moving a file from one to the other is a rename.
@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::inputs::Parts;
 use crate::digest::Digest;
 use crate::sandbox;
 use crate::store::{self, Store};
@@ -28,6 +29,9 @@ const RECORD: &str = "layer.json";
 struct Record {
     /// Key of the extracted layer below; none for a complete tree.
     below: Option<Digest>,
+    /// What went into it; nothing is known of an image that was unpacked.
+    #[serde(default)]
+    inputs: Parts,
 }
 
 /// Opens the extracted layer `key` and all below it: their trees, top first; none if any is missing. They are used from
@@ -56,6 +60,11 @@ pub fn below(store: &Store, key: &Digest) -> Result<Vec<Digest>> {
         next = record(&store.layer(&key))?.and_then(|record| record.below);
     }
     Ok(keys)
+}
+
+/// What went into the extracted layer `key`; none if it is not there.
+pub fn inputs(store: &Store, key: &Digest) -> Result<Option<Parts>> {
+    Ok(record(&store.layer(key))?.map(|record| record.inputs).filter(|inputs| !inputs.is_empty()))
 }
 
 /// What an extracted layer says of itself; none if it is not there.
@@ -134,13 +143,19 @@ impl WorkTree {
 
     /// Moves the finished tree into the store under `key`.
     #[tracing::instrument(level = "info", skip_all)]
-    pub fn persist(mut self, store: &Store, key: &Digest, below: Option<Digest>) -> Result<()> {
+    pub fn persist(
+        mut self,
+        store: &Store,
+        key: &Digest,
+        below: Option<Digest>,
+        inputs: Parts,
+    ) -> Result<()> {
         // `dir` is only taken here and in `keep`, which end the value
         let Some(dir) = self.dir.take() else { return Ok(()) };
         for name in ["work", "mount"] {
             remove_tree(&dir.path().join(name))?;
         }
-        store::write_atomically(&dir.path().join(RECORD), &serde_json::to_vec(&Record { below })?)?;
+        store::write_atomically(&dir.path().join(RECORD), &serde_json::to_vec(&Record { below, inputs })?)?;
         let target = store.layer(key);
         remove_tree(&target)?;
         fs::rename(dir.keep(), &target).with_context(|| format!("moving the layer to {}", target.display()))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::screen::eprint_line;
 use super::{Answer, Global, print, print_json, shell_word};
-use crate::build::{self, Built, ScriptRun};
+use crate::build::{self, Built, Difference, ScriptRun};
 use crate::fetch::{Fetcher, Options};
 use crate::image::chunk;
 use crate::image::oci::Layout;
@@ -48,6 +48,10 @@ pub struct Args {
     /// How blobs are compressed, instead of `compression` in the stream
     #[arg(long, value_name = "gzip|zstd|zstd:chunked", value_parser = compression)]
     compression: Option<Compression>,
+    /// Build the layers again from nothing but packages, and tell where they came out differently, and which script did
+    /// that; exit status 3 if they did
+    #[arg(long)]
+    twice: bool,
     /// Keep the rootfs of a layer that fails, and say where it is
     #[arg(long)]
     keep_failed: bool,
@@ -103,6 +107,7 @@ impl Inputs {
             layers,
             bases,
             version: self.version,
+            repeated: BTreeMap::new(),
             revision: self.revision.clone(),
             authfile: global.authfile.as_deref(),
             caches: &self.cache,
@@ -220,6 +225,9 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
     if let Some(output) = &args.output {
         copy_out(&store, args, &built, output)?;
     }
+    if args.twice {
+        return again(global, args, &store, &request, &built);
+    }
     if global.json() {
         print_json(&built)?
     } else {
@@ -230,6 +238,55 @@ pub fn run(global: &Global, args: &Args) -> Result<Answer> {
         }
     }
     Ok(Answer::Done)
+}
+
+/// Builds everything once more, where nothing is known of it, and compares.
+fn again(
+    global: &Global,
+    args: &Args,
+    store: &Store,
+    request: &build::Request,
+    built: &[Built],
+) -> Result<Answer> {
+    let dir = store.temp_dir("twice-")?;
+    let other = store.sharing_packages(dir.path())?;
+    let versions = built.iter().map(|built| Ok((built.layer.clone(), built.version.parse()?)));
+    // what is in the store by name is not in the other one
+    let bases = request.bases.iter().map(|(layer, image)| match &image.place {
+        Place::Store { name } => {
+            let name = Some(name.clone()).filter(|_| image.digest.is_none());
+            (layer.clone(), Reference { place: Place::Layout { dir: store.images(), name }, ..image.clone() })
+        }
+        _ => (layer.clone(), image.clone()),
+    });
+    let request = build::Request {
+        repeated: versions.collect::<Result<_>>()?,
+        bases: &bases.collect(),
+        caches: &[],
+        debug: request.debug.clone(),
+        executable: request.executable.clone(),
+        revision: request.revision.clone(),
+        locked: true,
+        rechunk: false,
+        ..*request
+    };
+    let fetcher = Fetcher::new(&other, args.inputs.options());
+    let again = build::build(&other, &fetcher, &request, global.progress().as_ref())?;
+    let layouts = [Layout::create(&store.images())?, Layout::create(&other.images())?];
+    let difference = build::difference(layouts.each_ref(), built, &again)?;
+    match (global.json(), &difference) {
+        (true, _) => print_json(&difference)?,
+        (false, None) => print(&text(built))?,
+        (false, Some(difference)) => print(&differing(difference))?,
+    }
+    Ok(if difference.is_none() { Answer::Done } else { Answer::No })
+}
+
+/// `node: /etc/stamp came out differently, made by [[script]] stamp`
+fn differing(Difference { layer, path, script }: &Difference) -> String {
+    let path = path.as_deref().unwrap_or("what the image says of itself");
+    let script = script.as_ref().map(|script| format!(", made by {script}")).unwrap_or_default();
+    format!("{layer}: {path} came out differently{script}\n")
 }
 
 /// The plan of the stream with what the arguments say otherwise.

@@ -1,74 +1,36 @@
 //! Extracted layers against the blobs they are the content of.
 //!
-//! The blobs are applied one after the other to a list of paths instead of a disk, which is then compared with the
-//! tree. A tree may have more: files that a layer touched and left as they are below.
+//! A tree may have more: files that a layer touched and left as they are below.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use oci_spec::image::Descriptor;
 
 use crate::digest::Digest;
+use crate::image::contents::contents;
 use crate::image::delta::{self, Entry, Kind};
-use crate::image::extract::{plain, read_layer};
+use crate::image::extract::plain;
 use crate::image::oci::Layout;
 use crate::image::untar::Member;
 use crate::install::{caps, ima};
 
-/// What a tree should have at each path.
-type Expected = BTreeMap<PathBuf, (Member, Option<Digest>)>;
-
 /// What is wrong with the tree `root`, which should have the content of these blobs; nothing, if they can't tell.
 pub fn differs(layout: &Layout, blobs: &[(&Descriptor, &str)], root: &Path) -> Result<Option<String>> {
-    let mut expected = Expected::new();
-    for (blob, diff_id) in blobs {
-        // one that is damaged or gone is found for itself
-        if read_layer(layout, blob, diff_id, |member, content| apply(&mut expected, member, content)).is_err()
-        {
-            return Ok(None);
-        }
-    }
+    // a blob that is damaged or gone is found for itself
+    let Ok(expected) = contents(layout, blobs) else { return Ok(None) };
     for (path, (member, digest)) in &expected {
         if let Some(problem) = differs_at(root, path, member, digest.as_ref())? {
             return Ok(Some(format!("/{}: {problem}", path.display())));
         }
     }
     Ok(None)
-}
-
-fn apply(expected: &mut Expected, member: &Member, content: &mut dyn Read) -> Result<()> {
-    let path = plain(&member.path)?;
-    let name = path.file_name().unwrap_or_default().as_bytes();
-    if let Some(hidden) = name.strip_prefix(b".wh.") {
-        let gone = match hidden {
-            b".wh..opq" => path.parent().unwrap_or(Path::new("")).to_owned(),
-            hidden => path.with_file_name(OsStr::from_bytes(hidden)),
-        };
-        forget(expected, &gone);
-        return Ok(());
-    }
-    if !member.is_dir() {
-        forget(expected, &path);
-    }
-    let digest = match member.is_file() {
-        true => Some(Digest::of_reader(&mut BufReader::with_capacity(64 << 10, content))?.0),
-        false => None,
-    };
-    expected.insert(path, (member.clone(), digest));
-    Ok(())
-}
-
-/// Forgets a path and all below it.
-fn forget(expected: &mut Expected, gone: &Path) {
-    let below = expected.range(gone.to_owned()..).map(|(path, _)| path);
-    let below: Vec<PathBuf> = below.take_while(|path| path.starts_with(gone)).cloned().collect();
-    below.iter().for_each(|path| drop(expected.remove(path)));
 }
 
 /// What is wrong at one path.

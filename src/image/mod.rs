@@ -28,6 +28,7 @@
 
 pub mod attach;
 pub mod chunk;
+pub(crate) mod contents;
 pub mod copy;
 pub mod delta;
 mod destination;

@@ -197,3 +197,36 @@ fn a_lost_layer_of_an_image_is_built_again_under_the_same_version() {
     assert_eq!(names(&again), names(&images));
     world.strata(&["fsck"]);
 }
+
+#[test]
+fn what_comes_out_differently_is_named_with_the_script_that_made_it() {
+    let world = world();
+    assert!(world.strata(&["build", "demo", "--twice"]).contains("demo/node:"));
+    let mut manifest = File::options().append(true).open(world.path("manifests/demo/coreos.toml")).unwrap();
+    let script = "[[script]]\nname = \"stamp\"\nreason = \"test\"\nbody = \"head -c 8 /dev/urandom > /usr/share/stamp\"\n";
+    manifest.write_all(format!("\n{script}").as_bytes()).unwrap();
+    let output = world.command(&["build", "demo", "--twice"]).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(
+        told.starts_with("coreos: /usr/share/stamp came out differently, made by [[script]] stamp"),
+        "{told}"
+    );
+    assert_eq!(entries(&world, "tmp"), [""; 0].map(PathBuf::from));
+}
+
+#[test]
+fn a_verbose_build_says_which_input_is_another() {
+    let world = world();
+    let said = |args: &[&str]| {
+        String::from_utf8(world.command(&[&["-v", "build", "demo"], args].concat()).output().unwrap().stderr)
+            .unwrap()
+    };
+    let again = said(&[]);
+    assert_eq!(again.matches("has the same inputs").count(), 3, "{again}");
+    let mut manifest = File::options().append(true).open(world.path("manifests/demo/coreos.toml")).unwrap();
+    manifest.write_all(b"\n[[file]]\npath = \"/etc/new\"\ncontent = \"new\"\n").unwrap();
+    let changed = said(&[]);
+    assert!(changed.contains("made: demo/coreos has others: the manifest"), "{changed}");
+    assert!(changed.contains("made: demo/node has others: the image below"), "{changed}");
+}
