@@ -254,7 +254,8 @@ impl Layout {
         for entry in self.entries()? {
             let image = self.read_manifest(&entry)?;
             let name = ref_name(&entry).map(str::to_owned);
-            if goes(name.as_deref(), &image) && !used_since(&self.blob(&image.digest), horizon)? {
+            let is_unused = stat(&self.blob(&image.digest))?.is_none_or(|(used, _)| used < horizon);
+            if goes(name.as_deref(), &image) && is_unused {
                 swept.images.push((name, image.digest));
                 continue;
             }
@@ -267,18 +268,18 @@ impl Layout {
         }
         for path in files(&self.root.join("blobs/sha256"))? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let size = fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
-            match needed.contains(&name) || used_since(&path, horizon)? {
-                true => swept.remaining += size,
-                false => {
-                    remove(&path, rehearsal)?;
-                    swept.blobs.push((name, size));
-                }
+            let Some((used, size)) = stat(&path)? else { continue };
+            if needed.contains(&name) || used >= horizon {
+                swept.remaining += size;
+            } else {
+                remove(&path, rehearsal)?;
+                swept.blobs.push((name, size));
             }
         }
         for path in files(&self.root.join("diffs"))? {
             let blob = fs::read(&path).ok().and_then(|json| serde_json::from_slice::<Descriptor>(&json).ok());
-            if blob.is_none_or(|blob| self.check_blob(&blob).is_err()) && !used_since(&path, horizon)? {
+            let is_here = blob.is_some_and(|blob| self.check_blob(&blob).is_ok());
+            if !is_here && stat(&path)?.is_some_and(|(used, _)| used < horizon) {
                 remove(&path, rehearsal)?;
             }
         }
@@ -537,12 +538,14 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn used_since(path: &Path, horizon: SystemTime) -> Result<bool> {
-    match fs::metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        meta => Ok(meta.and_then(|m| m.modified()).with_context(|| format!("reading {}", path.display()))?
-            >= horizon),
-    }
+/// When a file was last used, and its size in bytes; none if it is gone, as one that was renamed when it was complete.
+fn stat(path: &Path) -> Result<Option<(SystemTime, u64)>> {
+    let meta = match fs::metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        meta => meta.with_context(|| format!("reading {}", path.display()))?,
+    };
+    let used = meta.modified().with_context(|| format!("reading {}", path.display()))?;
+    Ok(Some((used, meta.len())))
 }
 
 /// Deletes a file, unless this is a rehearsal.

@@ -53,7 +53,8 @@ pub(super) struct Copying<'a, R> {
 impl<R: Read> Read for Copying<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.archive.read(buffer)?;
-        self.copy.write_all(&buffer[..n])?;
+        let told = |e: io::Error| io::Error::new(e.kind(), format!("copying it to the store: {e}"));
+        self.copy.write_all(&buffer[..n]).map_err(told)?;
         Ok(n)
     }
 }

@@ -22,6 +22,7 @@ mod chunked;
 mod chunks;
 mod consumers;
 mod copy;
+mod crashes;
 mod json;
 mod ledger;
 mod lint;
