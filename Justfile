@@ -98,29 +98,20 @@ real-packages DIR="target/real-packages":
     tests/real/obtain.sh {{DIR}}
     STRATA_TEST_REAL={{absolute_path(DIR)}} {{cargo-test}} --test rpmdb real -- --ignored
 
+# Kill builds and deletions at random moments, 200 times
+test-crash KILLS="200":
+    STRATA_CRASHES={{KILLS}} {{cargo-test}} --test demo -- crashes::
+
 # Format, lint, and document, warnings being errors
 check:
     cargo fmt --check
     cargo clippy --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-# Measure against dnf and buildah on the full corpus (docs/benchmarks.md)
-bench *ARGS: program
-    benches/against-dnf.sh {{ARGS}}
-
-# Measure the installation of packages alone against dnf and rpm (docs/benchmarks.md)
-bench-install *ARGS: program
-    cargo build --release --example install
-    benches/install.sh {{ARGS}}
-
-# Measure reading metadata and solving against dnf, and draw how both grow (docs/benchmarks.md)
-bench-solve *ARGS: program
-    benches/solve.sh {{ARGS}}
-
-# Measure chunking and compression against the program chunkah (docs/benchmarks.md): bench-chunk CORPUS CHUNKAH
-bench-chunk *ARGS: program
+# Measure (docs/benchmarks.md): compose, node, bootc, nochange, install, solve CORPUS [SIZE] [RUNS], chunk CORPUS CHUNKAH
+bench NAME *ARGS: program
     cargo build --release --example install --example chunk
-    benches/chunk.sh {{ARGS}}
+    benches/{{NAME}}.sh {{ARGS}}
 
 # Build the program
 program:

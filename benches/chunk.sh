@@ -3,7 +3,7 @@
 #
 #   chunk.sh CORPUS CHUNKAH [SIZE] [RUNS]
 #
-# CORPUS and SIZE are as against-dnf.sh has them, RUNS is 3 if not given. CHUNKAH is the program, built from
+# CORPUS and SIZE are as peers.sh has them, RUNS is 3 if not given. CHUNKAH is the program, built from
 # https://github.com/coreos/chunkah with `cargo build --release`. Needs root. What is measured, RUNS times each, is the
 # root of all three layers' packages into a new OCI layout of at most 64 layers, gzip at what each has by default:
 #

@@ -3,7 +3,7 @@
 #
 #   install.sh CORPUS [SIZE] [RUNS]
 #
-# CORPUS and SIZE are as against-dnf.sh has them, RUNS is 3 if not given. Needs root, for dnf and rpm. What is
+# CORPUS and SIZE are as peers.sh has them, RUNS is 3 if not given. Needs root, for dnf and rpm. What is
 # measured, RUNS times each, is the bootc layer into an empty root, scriptlets included:
 #
 #   strata    examples/install.rs: the library's transaction alone, the store empty

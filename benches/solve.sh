@@ -3,7 +3,7 @@
 #
 #   solve.sh CORPUS [RUNS] [PICTURE]
 #
-# CORPUS is as against-dnf.sh has it, RUNS is 3 if not given. What is measured, RUNS times each, over the metadata of
+# CORPUS is as peers.sh has it, RUNS is 3 if not given. What is measured, RUNS times each, over the metadata of
 # CORPUS/full and over 30,000 packages made by make-repository.py:
 #
 #   ours cold    strata lock, the store empty          peer cold    dnf --assumeno, once per layer, the cache empty at first

@@ -754,7 +754,7 @@ impl<'a> Build<'a> {
             stream: &plan.stream,
             layer: job.layer,
             version: job.version,
-            inputs: job.inputs,
+            inputs: job.inputs.digest,
             pkglist: composed.pkglist,
             revision: self.request.revision.as_deref(),
             os_name: &composed.os_name,
