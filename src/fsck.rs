@@ -1,4 +1,5 @@
-//! Finds what rotted in a store, and takes it away, so that whoever misses it makes or fetches it again.
+//! Finds what rotted in a store, takes it away, and fetches again what lockfiles and manifests say where to get
+//! ([`refetch`]); the rest is made again by whoever misses it.
 //!
 //! Every object is compared with what it should be:
 //!
@@ -13,6 +14,7 @@
 //!
 //! What is parsed has checksums of its own, looked at whenever it is read.
 
+pub mod refetch;
 mod trees;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,8 @@ use crate::progress::{Progress, Unit};
 use crate::repo::repomd::Checksum;
 use crate::store::Store;
 
+use refetch::Refetch;
+
 /// An object that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
@@ -45,8 +49,20 @@ pub struct Finding {
     pub name: String,
     /// What is wrong with it.
     pub problem: String,
-    /// Whether it was taken away, to be made or fetched again.
-    pub healed: bool,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of a damaged object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// It is still there: nobody asked for a repair, it is in use, or it is an image to be built again.
+    Left,
+    /// It was taken away, to be made or fetched by whoever misses it.
+    Removed,
+    /// It was fetched again.
+    Fetched,
 }
 
 /// What was looked at, and what was found.
@@ -58,10 +74,10 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// Checks all of a store; takes away what is damaged, with `repair`, unless it is in use.
+/// Checks all of a store; with `repair`, takes away what is damaged, unless it is in use, and fetches what can be.
 ///
 /// Run it inside strata's user namespace, where ids are those of the images.
-pub fn check(store: &Store, repair: bool, progress: &dyn Progress) -> Result<Report> {
+pub fn check(store: &Store, repair: Option<&Refetch<'_>>, progress: &dyn Progress) -> Result<Report> {
     let checker = Checker::new(store)?;
     let objects = objects(store)?;
     progress.start("checking the store", objects.len() as u64, Unit::Items);
@@ -76,11 +92,15 @@ pub fn check(store: &Store, repair: bool, progress: &dyn Progress) -> Result<Rep
     progress.finish(&format!("{} objects checked", objects.len()));
     let mut findings = Vec::new();
     for (kind, path, problem) in problems {
-        let healed = repair && checker.trash.take(kind, path)?;
+        let is_gone = repair.is_some() && checker.trash.take(kind, path)?;
+        let fate = if is_gone { Fate::Removed } else { Fate::Left };
         let name = path.strip_prefix(store.root()).unwrap_or(path).display().to_string();
-        findings.push(Finding { kind, name, problem, healed });
+        findings.push(Finding { kind, name, problem, fate });
     }
-    findings.extend(images(&checker.layout, repair)?);
+    if let Some(refetch) = repair {
+        refetch.heal(&mut findings, progress)?;
+    }
+    findings.extend(images(&checker.layout, repair.is_some())?);
     findings.sort();
     Ok(Report { checked: objects.len(), findings })
 }
@@ -208,7 +228,8 @@ fn digested(path: &Path, hex: &str) -> Result<Option<String>> {
 fn images(layout: &Layout, repair: bool) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (name, problem, is_readable) in layout.damages()? {
-        findings.push(Finding { kind: Kind::Image, name, problem, healed: repair && !is_readable });
+        let fate = if repair && !is_readable { Fate::Removed } else { Fate::Left };
+        findings.push(Finding { kind: Kind::Image, name, problem, fate });
     }
     if repair {
         layout.forget_unreadable()?;

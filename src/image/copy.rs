@@ -283,12 +283,11 @@ fn send(
     }
     let total = blobs.values().fold(0, |sum: u64, (_, blob)| sum.saturating_add(blob.size()));
     progress.start("copying", total, Unit::Bytes);
-    let pool = ThreadPoolBuilder::new().num_threads(AT_A_TIME).build().context("starting threads")?;
-    let take = |(digest, (source, blob)): (&Digest, &(&Source, &Descriptor))| {
+    let blobs: Vec<_> = blobs.into_iter().collect();
+    let arrivals = some_at_a_time(&blobs, |(digest, (source, blob))| {
         let arrival = to.take(blob, source, store, &|bytes| progress.advance(bytes));
         Ok((arrival.with_context(|| format!("copying the blob {digest}"))?, blob.size()))
-    };
-    let arrivals: Vec<(Arrival, u64)> = pool.install(|| blobs.par_iter().map(take).collect::<Result<_>>())?;
+    })?;
     let amount = |kind: Arrival| {
         let sizes: Vec<u64> =
             arrivals.iter().filter(|(arrival, _)| *arrival == kind).map(|(_, n)| *n).collect();
@@ -297,6 +296,15 @@ fn send(
     let amounts = [Arrival::Sent, Arrival::Mounted, Arrival::There].map(amount);
     progress.finish(&format!("{} of {} blobs copied", amounts[0].blobs, blobs.len()));
     Ok(amounts)
+}
+
+/// Does what takes a connection for each of `items`, a few at a time.
+pub(super) fn some_at_a_time<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R> + Sync + Send,
+) -> Result<Vec<R>> {
+    let pool = ThreadPoolBuilder::new().num_threads(AT_A_TIME).build().context("starting threads")?;
+    pool.install(|| items.par_iter().map(work).collect())
 }
 
 impl Attachments<'_> {

@@ -39,7 +39,7 @@ pub mod opened;
 pub mod ostree;
 pub mod pack;
 pub mod packing;
-mod places;
+pub mod places;
 pub mod reference;
 mod registry;
 mod source;

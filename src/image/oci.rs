@@ -180,6 +180,13 @@ impl Layout {
         if gone.is_empty() { Ok(()) } else { self.write_index(kept) }
     }
 
+    /// Digests of the layers that images of the list have lost.
+    pub fn missing(&self) -> Result<BTreeSet<Digest>> {
+        let images = self.readable()?;
+        let layers = images.iter().flat_map(|image| image.manifest.layers());
+        layers.filter(|layer| self.check_blob(layer).is_err()).map(digest_of).collect()
+    }
+
     /// The images whose manifest and config can be read.
     pub fn readable(&self) -> Result<Vec<Image>> {
         Ok(self.entries()?.iter().filter_map(|entry| self.read_manifest(entry).ok()).collect())
@@ -343,7 +350,8 @@ impl Layout {
         self.root.join("diffs").join(format!("{}.{compression}", diff_id.hex()))
     }
 
-    fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<()> {
+    /// Brings a blob of the layout `from` here, unless it is.
+    pub(super) fn copy_blob(&self, from: &Layout, blob: &Descriptor) -> Result<()> {
         let path = from.blob(&digest_of(blob)?);
         let copied = self.keep_blob(blob, |file| {
             // from file to file the kernel copies, and shares the extents where the file system can
@@ -468,7 +476,7 @@ impl Layout {
 
 impl Image {
     /// What refers to its manifest.
-    fn descriptor(&self) -> Descriptor {
+    pub(super) fn descriptor(&self) -> Descriptor {
         let media_type = self.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
         descriptor(media_type, self.size, &self.digest)
     }

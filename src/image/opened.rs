@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use oci_spec::image::Descriptor;
 
+use super::copy::some_at_a_time;
 use super::document::{Document, MAX_DOCUMENT};
 use super::oci::{Image, Layout, digest_of};
 use super::reference::Reference;
@@ -124,15 +125,26 @@ impl Opened {
         Ok(Some(bytes))
     }
 
-    /// Brings the whole image into a layout, without a name.
+    /// Brings the whole image into a layout, without a name: only the blobs that are missing there.
     pub fn copy_to(&self, layout: &Layout) -> Result<()> {
-        self.local()?;
-        layout.copy(&self.layout, &self.image)
+        self.copy_some(layout, |_| true)
+    }
+
+    /// Brings those of its blobs into a layout that are wanted, manifest and config among them.
+    pub fn copy_some(&self, layout: &Layout, is_wanted: impl Fn(&Descriptor) -> bool) -> Result<()> {
+        let layers: Vec<_> = self.image.manifest.layers().iter().filter(|blob| is_wanted(blob)).collect();
+        some_at_a_time(&layers, |blob| layout.keep_blob(blob, |to| self.source.write(blob, to)))?;
+        // these are at hand since it was opened
+        let (config, manifest) = (self.image.manifest.config(), self.image.descriptor());
+        let mut documents = [config, &manifest].into_iter().filter(|blob| is_wanted(blob));
+        documents.try_for_each(|blob| layout.copy_blob(&self.layout, blob))
     }
 
     /// A layout that has all of it, for whom single blobs do not do.
     pub fn local(&self) -> Result<&Layout> {
-        self.image.manifest.layers().iter().try_for_each(|layer| self.blob(layer).map(drop))?;
+        if !matches!(self.source, Source::Layout(_)) {
+            self.copy_to(&self.layout)?;
+        }
         Ok(&self.layout)
     }
 }

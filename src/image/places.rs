@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::document::Document;
 use super::oci::Layout;
+use super::reference::{Place, Reference};
 use crate::digest::Digest;
 use crate::store::{self, Store};
 
@@ -44,6 +45,18 @@ pub fn blobs(store: &Store, host: &str) -> Result<HashMap<String, String>> {
         }
     }
     Ok(found)
+}
+
+/// All images that are known to be in registries.
+pub fn images(store: &Store) -> Vec<Reference> {
+    let mut found = Vec::new();
+    for (place, images) in read(store) {
+        let Some((host, repository)) = place.split_once('/') else { continue };
+        let (host, repository) = (host.to_owned(), repository.to_owned());
+        let place = Place::Registry { host, repository, tag: None };
+        found.extend(images.into_iter().map(|image| Reference { place: place.clone(), digest: Some(image) }));
+    }
+    found
 }
 
 /// One that is damaged is as good as none.

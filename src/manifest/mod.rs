@@ -75,6 +75,13 @@ pub fn is_name(text: &str) -> bool {
     rules::name(text).is_ok()
 }
 
+/// The names of all streams, sorted; none if the folder cannot be read.
+pub fn streams(manifests: &Path) -> Vec<String> {
+    let mut streams = reader::neighbours(manifests);
+    streams.retain(|name| manifests.join(name).join("stream.toml").is_file());
+    streams
+}
+
 /// The architectures the stream is composed for, as `stream.toml` lists them.
 pub fn arches(manifests: &Path, stream: &str) -> Result<Vec<Arch>, Invalid> {
     let mistakes = Mistakes::default();

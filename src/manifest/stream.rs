@@ -478,8 +478,7 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 
 /// The mistake of naming a stream that is not there.
 pub fn missing(manifests: &Path, stream: &str, mistakes: &Mistakes) {
-    let mut streams = super::reader::neighbours(manifests);
-    streams.retain(|name| manifests.join(name).join("stream.toml").is_file());
+    let streams = super::streams(manifests);
     let objection = Objection::new(format!("there is no stream `{stream}` in {}", manifests.display()));
     let objection = match streams.is_empty() {
         true => objection.hint(

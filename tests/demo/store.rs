@@ -4,11 +4,14 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::world::{Image, User, World, run};
+use crate::registry::Registry;
+use crate::server::Server;
+use crate::world::{Image, User, World, repositories, run};
 
 const NEWER: [&str; 4] = ["--set", "snapshot=2025-02-10", "--set", "ose_snapshot=2025-02-10"];
 
@@ -41,8 +44,7 @@ fn entries(world: &World, dir: &str) -> Vec<PathBuf> {
 
 /// Bytes of all files and links, as find(1) counts them.
 fn size(dir: &Path) -> u64 {
-    let sizes =
-        run(std::process::Command::new("find").arg(dir).args(["!", "-type", "d", "-printf", "%s\\n"]));
+    let sizes = run(Command::new("find").arg(dir).args(["!", "-type", "d", "-printf", "%s\\n"]));
     sizes.lines().map(|size| size.parse::<u64>().unwrap()).sum()
 }
 
@@ -143,7 +145,8 @@ fn fsck_finds_every_rotten_bit_and_what_is_lost_comes_back() {
     for dir in ["rpms", "payloads", "repodata"] {
         let victim = entries(&world, dir)[0].clone();
         rot(&victim);
-        found(&world, &[&victim]);
+        found(&world, &victim);
+        assert_eq!(victim.exists(), dir == "rpms", "of these alone lockfiles say where they are");
     }
     let mut tree =
         entries(&world, "layers").into_iter().map(|layer| layer.join("tree/root/usr/lib/os-release"));
@@ -154,7 +157,8 @@ fn fsck_finds_every_rotten_bit_and_what_is_lost_comes_back() {
     let mut rotten = File::options().write(true).open(&os_release).unwrap();
     rotten.write_all(&[content[0] ^ 1]).unwrap();
     rotten.set_modified(time).unwrap();
-    found(&world, &[&layer]);
+    found(&world, &layer);
+    assert!(!layer.exists());
 
     assert_eq!(world.build(&[]), images);
     world.strata(&["gc", "--size", "0K"]);
@@ -167,18 +171,104 @@ fn names(images: &[Image]) -> Vec<(String, String)> {
     images.iter().map(|image| (image.version.clone(), image.digest.clone())).collect()
 }
 
-/// Sees fsck tell of the rotten objects, and of nothing once they are repaired.
-fn found(world: &World, victims: &[&Path]) {
+/// Sees fsck tell of the rotten object, and of nothing once it is repaired.
+fn found(world: &World, victim: &Path) {
     let output = world.command(&["fsck"]).output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(3), "{told}");
-    for victim in victims {
-        let name = victim.strip_prefix(world.path("store")).unwrap().display().to_string();
-        assert!(told.contains(&format!("{name}: ")) && told.contains(" 1 damaged"), "{name}: {told}");
-    }
+    let name = victim.strip_prefix(world.path("store")).unwrap().display().to_string();
+    assert!(told.contains(&format!("{name}: ")) && told.contains(" 1 damaged"), "{name}: {told}");
     world.strata(&["fsck", "--repair"]);
-    assert!(victims.iter().all(|victim| !victim.exists()));
     world.strata(&["fsck"]);
+}
+
+/// What `fsck --repair` says, on standard output and on standard error, and its exit status.
+fn repaired(world: &World, args: &[&str]) -> (String, String, Option<i32>) {
+    let output = world.command(&[&["fsck", "--repair"], args].concat()).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (out, err, output.status.code())
+}
+
+#[test]
+fn a_rotten_package_is_fetched_from_where_a_lock_says() {
+    let world = World::new(User::Root);
+    let server = Server::of(repositories().to_owned());
+    let stream = world.path("manifests/demo/stream.toml");
+    let text = fs::read_to_string(&stream).unwrap();
+    fs::write(&stream, text.replace("\"../../target/demo\"", &format!("\"{}\"", server.url))).unwrap();
+    world.strata(&["lock", "demo"]);
+    let images = world.build(&[]);
+    let requests = || std::mem::take(&mut *server.requests.lock().unwrap());
+    requests();
+
+    let package = entries(&world, "rpms")[7].clone();
+    rot(&package);
+    let (told, warned, status) = repaired(&world, &[]);
+    assert_eq!(status, Some(0), "{told}{warned}");
+    assert!(told.contains(" (fetched again)\n") && told.contains(" 1 damaged"), "{told}");
+    let asked = requests();
+    let packages: Vec<_> = asked.iter().filter(|path| !path.ends_with("RPM-GPG-KEY-demo")).collect();
+    assert!(packages.len() == 1 && packages[0].ends_with(".rpm"), "{asked:?}");
+    let digest = run(Command::new("sha256sum").arg(&package));
+    assert!(package.file_name().unwrap().to_str().unwrap().starts_with(&digest[..64]));
+    world.strata(&["fsck"]);
+    // nothing but packages is left to build from
+    world.strata(&["gc", "--all"]);
+    assert_eq!(names(&world.build(&["--offline"])), names(&images));
+
+    rot(&package);
+    let (told, warned, status) = repaired(&world, &["--offline"]);
+    assert!(status == Some(0) && told.contains(" (taken away: "), "{told}");
+    assert!(warned.contains("no repository is used with --offline"), "{warned}");
+    assert!(!package.exists());
+    assert_eq!(requests(), [""; 0]);
+}
+
+/// The files of the layers of an image in the store, bottom first.
+fn layers(world: &World, image: &Image) -> Vec<PathBuf> {
+    let shown: Value =
+        serde_json::from_str(&world.strata(&["--format", "json", "show", &image.reference])).unwrap();
+    let blobs = world.path("store/images/blobs/sha256");
+    let hex = |layer: &Value| layer["digest"].as_str().unwrap()["sha256:".len()..].to_owned();
+    shown["layers"].as_array().unwrap().iter().map(|layer| blobs.join(hex(layer))).collect()
+}
+
+#[test]
+fn rotten_blobs_are_fetched_from_registries_that_have_them() {
+    let (built, images) = World::built();
+    let registry = Registry::new("store-rot");
+    registry.push(&built.skopeo(&images[0]), "rhel-bootc:test");
+    let world = crate::pinned::on(&format!("docker://{}/rhel-bootc@{}", registry.host(), images[0].digest));
+    world.strata(&["lock", "demo"]);
+    let made = world.build(&["coreos"]);
+    world.strata(&["push", &made[0].reference, &format!("docker://{}/coreos:1", registry.host())]);
+    let (blobs, below) = (layers(&world, &made[0]), layers(built, &images[0]).len());
+    let name = |path: &Path| format!("sha256:{}", path.file_name().unwrap().display());
+    registry.blobs_read();
+    // of the image that the manifest pins, and of the one that was pushed
+    for blob in [&blobs[0], &blobs[below]] {
+        rot(blob);
+        let (told, warned, status) = repaired(&world, &[]);
+        assert_eq!(status, Some(0), "{told}{warned}");
+        assert_eq!(registry.blobs_read(), [name(blob)]);
+        world.strata(&["fsck"]);
+    }
+    let manifest = world.path("store/images/blobs/sha256").join(&images[0].digest["sha256:".len()..]);
+    rot(&manifest);
+    assert_eq!(repaired(&world, &[]).2, Some(0));
+    assert!(manifest.exists());
+
+    // what cannot be had stays lost, until it can
+    rot(&blobs[0]);
+    let (told, warned, status) = repaired(&world, &["--offline"]);
+    assert!(status == Some(3) && told.contains("the next build of it completes it"), "{told}");
+    assert!(
+        warned.contains("fetching blobs of docker://") && warned.contains("is not asked with --offline"),
+        "{warned}"
+    );
+    assert_eq!(repaired(&world, &[]).2, Some(0));
+    world.strata(&["fsck"]);
+    assert!(world.build(&["coreos", "--offline"])[0].reused);
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! Fetches again what a store has lost: packages from where the lockfiles of all streams say that they are, blobs of images
+//! from where manifests pin these, and from registries that are known to have them ([`places`]).
+//!
+//! What cannot be fetched is warned of and stays lost: a build fetches it, makes it, or fails and says why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::Result;
+use oci_spec::image::Descriptor;
+
+use super::{Fate, Finding};
+use crate::digest::Digest;
+use crate::fetch::{Fetcher, wanted};
+use crate::gc::Kind;
+use crate::image::oci::{Layout, digest_of};
+use crate::image::opened::Access;
+use crate::image::places;
+use crate::image::reference::Reference;
+use crate::lock;
+use crate::manifest;
+use crate::plan::{Base, Layer, Plan};
+use crate::progress::{Progress, Silent, Unit};
+
+/// What is known of where things come from, and how they are brought.
+pub struct Refetch<'a> {
+    /// The store, and how images are opened.
+    pub access: Access<'a>,
+    /// Brings packages.
+    pub fetcher: &'a Fetcher,
+    /// Directory of the manifests, of which all streams count.
+    pub manifests: &'a Path,
+    /// Directory of the lockfiles.
+    pub lockfiles: &'a Path,
+    /// Values for some of the streams' variables.
+    pub variables: &'a BTreeMap<String, String>,
+}
+
+/// What is looked for.
+struct Lost {
+    packages: BTreeSet<Digest>,
+    blobs: BTreeSet<Digest>,
+}
+
+impl Refetch<'_> {
+    /// Fetches the packages and blobs that were taken away, and those that images have lost before.
+    pub(super) fn heal(&self, findings: &mut [Finding], progress: &dyn Progress) -> Result<()> {
+        let layout = Layout::create(&self.access.store.images())?;
+        let removed = |kind| {
+            let removed =
+                findings.iter().filter(move |found| (found.kind, found.fate) == (kind, Fate::Removed));
+            removed.filter_map(digest_in_name).collect::<BTreeSet<_>>()
+        };
+        let mut lost = Lost { packages: removed(Kind::Package), blobs: removed(Kind::Blob) };
+        lost.blobs.append(&mut layout.missing()?);
+        let before = lost.packages.len() + lost.blobs.len();
+        if before == 0 {
+            return Ok(());
+        }
+        progress.start("fetching what is damaged", before as u64, Unit::Items);
+        self.bring(&mut lost, &layout, progress);
+        let left = lost.packages.len() + lost.blobs.len();
+        progress.finish(&format!("{} of {before} packages and blobs fetched again", before - left));
+        for found in findings.iter_mut().filter(|found| found.fate == Fate::Removed) {
+            let is_back = |digest: &Digest| match found.kind {
+                Kind::Package => !lost.packages.contains(digest),
+                Kind::Blob => !lost.blobs.contains(digest),
+                _ => false,
+            };
+            if digest_in_name(found).is_some_and(|digest| is_back(&digest)) {
+                found.fate = Fate::Fetched;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches what is lost, and strikes it off.
+    fn bring(&self, lost: &mut Lost, layout: &Layout, progress: &dyn Progress) {
+        let plans = self.plans(progress);
+        for (plan, layer) in plans.iter().flat_map(|plan| plan.layers.iter().map(move |layer| (plan, layer)))
+        {
+            if let Err(error) = self.packages(plan, layer, &mut lost.packages, progress) {
+                progress.warn(&format!("looking what {}/{} locks: {error:#}", plan.stream.name, layer.name));
+            }
+        }
+        let pinned = plans.iter().flat_map(|plan| {
+            plan.layers.iter().filter_map(|layer| match &layer.from {
+                Base::Image(image) => Some((image.clone(), Access { arch: plan.stream.arch, ..self.access })),
+                Base::Layer(_) | Base::Scratch => None,
+            })
+        });
+        let known = places::images(self.access.store).into_iter().map(|image| (image, self.access));
+        for (image, access) in pinned.chain(known) {
+            if let Err(error) = blobs(&image, access, &mut lost.blobs, layout, progress) {
+                progress.warn(&format!("fetching blobs of {image}: {error:#}"));
+            }
+        }
+    }
+
+    /// All streams for all their architectures.
+    fn plans(&self, progress: &dyn Progress) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        for stream in manifest::streams(self.manifests) {
+            let all = manifest::arches(self.manifests, &stream).and_then(|arches| {
+                let load = |arch| manifest::load_with(self.manifests, &stream, arch, self.variables);
+                arches.into_iter().map(load).collect::<Result<Vec<_>, _>>()
+            });
+            match all {
+                Ok(all) => plans.extend(all),
+                Err(error) => progress.warn(&format!("nothing is fetched for the stream {stream}: {error}")),
+            }
+        }
+        plans
+    }
+
+    /// Fetches those of the packages of a layer that are lost.
+    fn packages(
+        &self,
+        plan: &Plan,
+        layer: &Layer,
+        lost: &mut BTreeSet<Digest>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let lock = lock::read(self.lockfiles, &plan.stream.name, &layer.name, plan.stream.arch)?;
+        let Some(lock) = lock else { return Ok(()) };
+        for wanted in wanted(plan, self.manifests, &lock)? {
+            let Some(digest) = wanted.package.sha256.filter(|digest| lost.contains(digest)) else { continue };
+            match self.fetcher.packages(&[wanted], &Silent) {
+                Ok(()) => {
+                    lost.remove(&digest);
+                    progress.advance(1);
+                }
+                Err(error) => progress.warn(&format!("{error:#}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fetches those of the blobs of an image that are lost.
+fn blobs(
+    image: &Reference,
+    access: Access<'_>,
+    lost: &mut BTreeSet<Digest>,
+    layout: &Layout,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let is_lost = |blob: &Descriptor| digest_of(blob).is_ok_and(|digest| lost.contains(&digest));
+    let brought = image.open(access).and_then(|opened| opened.copy_some(layout, is_lost));
+    let before = lost.len();
+    // also when some could not be brought
+    lost.retain(|digest| !layout.blob(digest).exists());
+    progress.advance((before - lost.len()) as u64);
+    brought
+}
+
+/// The digest that an object of the store is named by.
+fn digest_in_name(found: &Finding) -> Option<Digest> {
+    Digest::from_hex(Path::new(&found.name).file_stem()?.to_str()?).ok()
+}
