@@ -45,6 +45,7 @@ pub mod pkglist;
 pub mod plan;
 pub mod progress;
 pub mod provenance;
+pub mod replace;
 pub mod repo;
 pub mod resolve;
 pub mod rootfs;

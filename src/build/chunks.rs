@@ -18,7 +18,7 @@ use crate::image::packing::{Packing, Sources};
 use crate::pkglist::META_JSON;
 use crate::plan::Layer;
 use crate::progress::Progress;
-use crate::store::write_atomically;
+use crate::replace::replace;
 
 /// A plan is told to be bad if machines fetch this much more with it than with a new one: half as much again, and
 /// some bytes that anybody would mind, in a week.
@@ -111,7 +111,7 @@ impl Build<'_> {
         progress: &dyn Progress,
     ) -> Result<()> {
         let path = self.packing_file(layer);
-        write_atomically(&path, packing.to_toml().as_bytes())?;
+        replace(&path, packing.to_toml().as_bytes())?;
         progress.finish(&format!("{} has the plan of its chunks", path.display()));
         Ok(())
     }

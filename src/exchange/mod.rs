@@ -31,7 +31,7 @@ use anyhow::{Context, Result, ensure};
 use crate::error::hinted;
 use crate::lock::{Action, LockedPackage, Lockfile};
 use crate::plan::{Layer, Plan, Repo};
-use crate::store::write_atomically;
+use crate::replace::replace;
 
 pub use foreign::{Foreign, Target};
 
@@ -122,7 +122,7 @@ pub fn write(documents: &[Document], force: bool) -> Result<()> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
-        write_atomically(path, text.as_bytes())?;
+        replace(path, text.as_bytes())?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::fetch::vendored;
 use crate::lock::LockedPackage;
 use crate::package::header::{Header, HeaderDependency};
 use crate::package::{Comparison, Dependency, Evr, Nevra};
-use crate::store::write_atomically;
+use crate::replace::replace;
 
 /// The document that names the others, in the folder.
 pub const REPOMD: &str = "repodata/repomd.xml";
@@ -53,9 +53,9 @@ pub fn write<'p>(dir: &Path, packages: impl Iterator<Item = &'p LockedPackage>) 
     let context = || format!("writing the repodata of {}", dir.display());
     fs::create_dir_all(dir.join("repodata")).with_context(context)?;
     for file in &stored {
-        write_atomically(&dir.join("repodata").join(&file.name), &file.bytes)?;
+        replace(&dir.join("repodata").join(&file.name), &file.bytes)?;
     }
-    write_atomically(&dir.join(REPOMD), &repomd(&stored, revision)?)?;
+    replace(&dir.join(REPOMD), &repomd(&stored, revision)?)?;
     remove_others(&dir.join("repodata"), &stored).with_context(context)
 }
 

@@ -32,6 +32,7 @@ use crate::error::{HintExt, hinted};
 use crate::lock::{Action, Elsewhere, LockedPackage, Lockfile};
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Unit};
+use crate::replace::beside;
 use crate::repo::comps::Comps;
 use crate::repo::modules::Modules;
 use crate::repo::repomd::{Checksum, DataFile, Repomd};
@@ -609,8 +610,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     let dir = to.parent().context("the target has no directory")?;
     fs::create_dir_all(dir)?;
-    let mut file = NamedTempFile::new_in(dir)?;
-    let mut source = File::open(from)?;
+    let (mut file, mut source) = (beside(to)?, File::open(from)?);
     if rustix::fs::ioctl_ficlone(&file, &source).is_err() {
         io::copy(&mut source, &mut file)?;
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::Descriptor;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use super::delta::{Entry, Kind};
 use super::document::Document;
@@ -23,6 +23,7 @@ use super::source::Source;
 use super::tar;
 use crate::digest::Digest;
 use crate::error::hinted;
+use crate::replace::beside;
 use crate::store::{self, Store};
 
 /// A place that takes images, and the name of the one that comes.
@@ -234,8 +235,7 @@ fn archive(dir: &Path, file: &Path) -> Result<()> {
         Ok(Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: Default::default() })
     };
     let entries: Vec<Entry> = first.into_iter().chain(names).map(entry).collect::<Result<_>>()?;
-    let beside = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut out = BufWriter::new(NamedTempFile::new_in(beside).with_context(context)?);
+    let mut out = BufWriter::new(beside(file)?);
     tar::write(&tar::Tree(dir), &entries, &mut out).with_context(context)?;
     out.flush().with_context(context)?;
     match out.into_inner() {

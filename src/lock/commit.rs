@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Lockfile, path};
+use crate::replace::beside;
 
 const NEW: &str = ".new";
 const COMPLETE: &str = ".complete";
@@ -99,7 +100,10 @@ fn move_up(dir: &Path) -> Result<()> {
     };
     for entry in entries {
         let entry = entry.with_context(context)?;
-        fs::rename(entry.path(), dir.join(entry.file_name())).with_context(context)?;
+        let target = dir.join(entry.file_name());
+        // what a build left that was killed when it wrote here
+        drop(beside(&target)?);
+        fs::rename(entry.path(), target).with_context(context)?;
     }
     sync(dir).and_then(|()| fs::remove_dir(&complete)).with_context(context)
 }

@@ -21,8 +21,8 @@ use crate::error::{HintExt, hinted};
 use crate::ledger::Ledger;
 use crate::package::{Arch, Evr, Nevra};
 use crate::plan::{Layer, Plan};
+use crate::replace::replace;
 use crate::repo;
-use crate::store::write_atomically;
 
 /// The version this program reads and writes.
 pub(super) const VERSION: u32 = 1;
@@ -364,7 +364,7 @@ impl Lockfile {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
-        write_atomically(&path, self.to_toml().as_bytes())
+        replace(&path, self.to_toml().as_bytes())
     }
 }
 

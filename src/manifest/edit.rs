@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use toml_edit::{Document, DocumentMut, Item, Table};
 
 use crate::plan::Origin;
-use crate::store::write_atomically;
+use crate::replace::replace;
 
 /// Removes the `[[override]]` at `origin`, in `[[when]]` blocks, too, with the comments right above it.
 pub fn remove_override(origin: &Origin) -> Result<()> {
     let context = || format!("removing the override at {origin}");
     let text = fs::read_to_string(&origin.file).with_context(context)?;
     let text = without_override(&text, origin.line).with_context(context)?;
-    write_atomically(Path::new(&origin.file), text.as_bytes()).with_context(context)
+    replace(Path::new(&origin.file), text.as_bytes()).with_context(context)
 }
 
 fn without_override(text: &str, line: usize) -> Result<String> {

@@ -110,6 +110,49 @@ fn a_kill_at_any_moment_loses_nothing() {
     }
 }
 
+/// What is in a directory under names that begin with a dot.
+fn hidden(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
+
+/// Kills a command as soon as something unfinished is beside the lockfiles; false if it was faster.
+fn kill_in_writing(world: &World, args: &[&str], dir: &Path) -> bool {
+    let mut child = start(world.command(args));
+    while hidden(dir).is_empty() && child.try_wait().unwrap().is_none() {}
+    kill(&mut child);
+    !hidden(dir).is_empty()
+}
+
+#[test]
+fn a_kill_while_a_lock_is_written_leaves_nothing_for_long() {
+    let world = World::new(User::Root);
+    world.strata(&["lock", "demo"]);
+    world.build(&[]);
+    let dir = world.path("lockfiles/demo");
+    let path = dir.join(format!("node.{}.toml", std::env::consts::ARCH));
+    let whole = fs::read_to_string(&path).unwrap();
+    let line = |key: &str| whole.lines().find(|line| line.starts_with(key)).unwrap();
+    let nothing = format!("manifest = \"sha256:{}\"", "0".repeat(64));
+    // what a build adds again, and what locking makes anew
+    let changed = [
+        (&["build", "demo"], whole.replace(&format!("{}\n", line("parent-image")), "")),
+        (&["lock", "demo"], whole.replace(line("manifest"), &nothing)),
+    ];
+    for (command, text) in changed {
+        let mut times = 0;
+        for _ in 0..6 {
+            fs::write(&path, &text).unwrap();
+            times += usize::from(kill_in_writing(&world, command, &dir));
+            world.strata(command);
+            world.strata(&["build", "demo"]);
+            assert_eq!(hidden(&dir), [""; 0]);
+            assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        }
+        assert!(times > 0, "no kill of {command:?} came in time");
+    }
+}
+
 #[test]
 fn builds_and_deletions_at_the_same_time_do_not_meet() {
     let streams = Streams::new(World::new(User::Root));
