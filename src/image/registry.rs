@@ -11,6 +11,7 @@
 mod certificates;
 mod challenge;
 mod login;
+mod referrers;
 mod upload;
 
 use std::fs::File;
@@ -19,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use oci_spec::image::{Descriptor, ImageIndex};
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::Descriptor;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -29,7 +30,6 @@ use tokio::runtime::Runtime;
 use self::certificates::Certificates;
 use self::challenge::Challenge;
 use self::login::{Login, Secret};
-use super::document::MAX_DOCUMENT;
 use super::oci::{MANIFESTS, digest_of};
 use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
@@ -42,9 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The same while it is sent something: it answers when it has all of that, and has put it away.
 const PATIENCE_WITH_UPLOADS: Duration = Duration::from_secs(300);
-
-/// The media type of an index.
-const INDEX: &str = MANIFESTS[2];
 
 /// Of errors and tokens, no more than so many bytes are read.
 const SMALL: u64 = 64 << 10;
@@ -126,24 +123,6 @@ impl Registry {
         self.attempt(|connection| {
             let response = connection.get(&format!("manifests/{name}"), &headers)?;
             connection.bytes(response, limit)
-        })
-    }
-
-    /// What refers to the manifest with this digest. A registry that does not keep track of that has an index of it under
-    /// a tag (distribution-spec, "referrers tag schema").
-    pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(INDEX))]);
-        self.attempt(|connection| {
-            for path in [format!("referrers/{subject}"), format!("manifests/{}", tag_of_referrers(subject))] {
-                let response = connection.ask(&connection.at(&path)?, &Ask::get(&headers))?;
-                if !is_missing(response.status()) {
-                    let bytes = connection.bytes(connection.success(response)?, MAX_DOCUMENT)?;
-                    let context = || format!("reading what refers to {subject}");
-                    let index: ImageIndex = serde_json::from_slice(&bytes).with_context(context)?;
-                    return Ok(index.manifests().clone());
-                }
-            }
-            Ok(Vec::new())
         })
     }
 
@@ -249,6 +228,16 @@ impl Connection {
 
     fn at(&self, path: &str) -> Result<Url> {
         self.base.join(path).with_context(|| format!("reading the path {path}"))
+    }
+
+    /// Where an answer to a request to `from` leads.
+    fn led(&self, from: &Url, to: &HeaderValue) -> Result<Url> {
+        let to = from.join(to.to_str()?).context("reading where the registry leads")?;
+        match (self.base.scheme(), to.scheme()) {
+            ("https", "http") => bail!("the registry leads from https to http"),
+            (_, "https" | "http") => Ok(to),
+            (_, other) => bail!("the registry leads to scheme `{other}`"),
+        }
     }
 
     /// The answer to a request, whatever it is. Credentials are shown when they are asked for, and a token is renewed when
@@ -385,22 +374,6 @@ fn complaint(body: &[u8]) -> Option<String> {
     let Complaint { code, message } =
         serde_json::from_slice::<Answer>(body).ok()?.errors.into_iter().next()?;
     Some(if message.is_empty() { code } else { format!("{code}: {message}") })
-}
-
-/// What stands for a list of what refers to a manifest, where the registry keeps none.
-fn tag_of_referrers(subject: &Digest) -> String {
-    format!("sha256-{}", subject.hex())
-}
-
-/// Whether a registry has no such thing, or no such API: then it says 404, or that it does not know the way to ask.
-fn is_missing(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::NOT_FOUND
-            | StatusCode::BAD_REQUEST
-            | StatusCode::METHOD_NOT_ALLOWED
-            | StatusCode::NOT_ACCEPTABLE
-    )
 }
 
 /// Whether a host, perhaps with its port, is this machine.

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::registry::Registry;
+use crate::server::{Reply, Server};
 use crate::world::{Image, User, World, run, scratch};
 
 /// What strata says of a copy.
@@ -223,9 +224,9 @@ fn large(dir: &Path, size: usize) -> String {
 
 /// Passes on what is said between clients and a registry, but cuts a client off when it sends the `nth` PATCH: at once, or
 /// after so many bytes.
-fn cutting(registry: &Registry, nth: usize, after: usize) -> String {
+fn cutting(host: &str, nth: usize, after: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, to) = (listener.local_addr().unwrap(), registry.host());
+    let (address, to) = (listener.local_addr().unwrap(), host.to_owned());
     let patches = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -260,7 +261,7 @@ fn an_upload_that_breaks_off_goes_on() {
     let image = large(&scratch("copy-broken-layout"), 20 << 20);
     // three pieces: two PATCH and a PUT. Between pieces distribution knows how much there is; within one it forgets all
     for (nth, after, name, uploads, pieces) in [(2, 0, "between", 1, 2), (2, 1 << 20, "within", 2, 3)] {
-        let through = cutting(&registry, nth, after);
+        let through = cutting(&registry.host(), nth, after);
         registry.requests();
         copy(&elsewhere(), &[&image, &format!("docker://{through}/{name}:1")]);
         let blobs: Vec<String> =
@@ -276,6 +277,50 @@ fn an_upload_that_breaks_off_goes_on() {
         assert_eq!(raw(&at).1, raw(&image).1);
         pull(&at, &format!("copy-broken-{name}"));
     }
+}
+
+/// What a registry got of a blob, and where each piece began.
+#[derive(Default)]
+struct Got {
+    bytes: Vec<u8>,
+    begun: Vec<usize>,
+}
+
+/// A registry that keeps of a piece of a blob what came of it, and says how much it has.
+fn keeping(got: Arc<Mutex<Got>>) -> Server {
+    let with = |status, there: usize| Reply {
+        headers: format!("location: /v2/os/uploads/1\r\nrange: 0-{}\r\n", there.saturating_sub(1)),
+        ..Reply::status(status)
+    };
+    Server::of_requests(move |request| match (request.method.as_str(), request.header("content-range")) {
+        ("POST", _) => with(202, 0),
+        ("PATCH" | "PUT", Some(range)) => {
+            let mut got = got.lock().unwrap();
+            got.begun.push(range.split('-').next().unwrap().parse().unwrap());
+            got.bytes.extend(&request.body);
+            with(if request.method == "PUT" { 201 } else { 202 }, got.bytes.len())
+        }
+        // a blob of one piece, and manifests
+        ("PUT", None) => with(201, 0),
+        ("GET", _) if request.path == "/v2/os/uploads/1" => with(204, got.lock().unwrap().bytes.len()),
+        _ => Reply::status(404),
+    })
+}
+
+#[test]
+fn an_upload_that_breaks_off_within_a_piece_goes_on_there() {
+    let (piece, most) = (8 << 20, 3 << 20);
+    let image = large(&scratch("copy-kept"), 20 << 20);
+    let got = Arc::new(Mutex::new(Got::default()));
+    let server = keeping(got.clone());
+    let through = cutting(server.url.strip_prefix("http://").unwrap(), 2, most);
+    elsewhere().strata(&["copy", "--bare", &image, &format!("docker://{through}/os:1")]);
+    let Got { bytes, begun } = &*got.lock().unwrap();
+    let layer = raw(&image).0["layers"][0]["digest"].clone();
+    assert_eq!(layer, format!("sha256:{}", hex::encode(Sha256::digest(bytes))));
+    let [0, second, third, fourth] = begun[..] else { panic!("{begun:?}") };
+    assert_eq!((second, fourth), (piece, third + piece));
+    assert!(piece < third && third < piece + most, "{begun:?}");
 }
 
 #[test]

@@ -238,12 +238,18 @@ fn provenance_is_of_what_is_at_hand() {
     assert_eq!(push(&world, &[&image, &to])["attached"].as_array().unwrap().len(), 3, "all but that");
 }
 
-/// A registry that keeps track of what refers to a manifest.
-fn tracking() -> Server {
+/// How many entries are on a page.
+const PAGE: usize = 3;
+
+/// A registry that keeps track of what refers to a manifest, and lists a few of that on a page; or goes on doing so for
+/// ever.
+fn tracking(is_endless: bool) -> Server {
     let blobs: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::default();
     Server::of_requests(move |request: &Request| {
         let mut blobs = blobs.lock().unwrap();
-        let name = request.path.rsplit('/').next().unwrap().to_owned();
+        let (path, query) =
+            request.path.split_once('?').map_or((&*request.path, None), |(path, query)| (path, Some(query)));
+        let name = path.rsplit('/').next().unwrap().to_owned();
         let with = |status, headers: &str| Reply {
             headers: headers.to_owned(),
             body: Vec::new(),
@@ -273,11 +279,17 @@ fn tracking() -> Server {
                 let mut seen = BTreeSet::new();
                 let entries: Vec<_> =
                     entries.into_iter().filter(|e| seen.insert(e["digest"].to_string())).collect();
-                Reply::ok(
-                    json!({"schemaVersion": 2, "mediaType": media_type, "manifests": entries})
-                        .to_string()
-                        .into(),
-                )
+                let first: usize =
+                    query.map_or(0, |query| query.rsplit('=').next().unwrap().parse().unwrap());
+                let last = (first + PAGE).min(entries.len());
+                let page = &entries[first.min(last)..last];
+                let link =
+                    format!("link: </v2/os/referrers/{name}?after={}>; rel=\"next\"\r\n", first + PAGE);
+                let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": page});
+                Reply {
+                    headers: if is_endless || last < entries.len() { link } else { String::new() },
+                    ..Reply::ok(index.to_string().into())
+                }
             }
             _ => blobs.get(&name).map_or_else(|| Reply::status(404), |bytes| Reply::ok(bytes.clone())),
         }
@@ -287,15 +299,29 @@ fn tracking() -> Server {
 #[test]
 fn a_registry_that_keeps_track_is_asked() {
     let (world, images) = World::built();
-    let server = tracking();
+    let server = tracking(false);
     let host = server.url.strip_prefix("http://").unwrap();
     let at = format!("docker://{host}/os:1");
     push(world, &[&images[2].reference, &at]);
-    let index = get(&format!("{}/v2/os/referrers/{}", server.url, images[2].digest));
-    let attached = documents(&format!("{}/v2/os", server.url), &index, &images[2].digest);
+    let mut attached = BTreeMap::new();
+    for first in [0, PAGE] {
+        let index = get(&format!("{}/v2/os/referrers/{}?after={first}", server.url, images[2].digest));
+        attached.append(&mut documents(&format!("{}/v2/os", server.url), &index, &images[2].digest));
+    }
     assert_eq!(attached.keys().map(String::as_str).collect::<Vec<_>>(), KINDS);
     let dir = scratch("push-tracked");
     let back = copy(&World::new(User::Root), &[&at, &format!("oci:{}:1", dir.join("layout").display())]);
     assert_eq!(back["attached"].as_array().unwrap().len(), 4);
     assert_eq!(server.count(&format!("manifests/sha256-{}", &images[2].digest[7..])), 0);
+}
+
+#[test]
+fn a_list_without_an_end_is_given_up() {
+    let (world, images) = World::built();
+    let server = tracking(true);
+    let at = format!("docker://{}/os:1", server.url.strip_prefix("http://").unwrap());
+    push(world, &[&images[2].reference, &at]);
+    let out = format!("oci:{}:1", scratch("push-endless").join("layout").display());
+    let error = World::new(User::Root).refused(&["copy", &at, &out], 1);
+    assert!(error.contains("the list has more than 100 pages"), "{error}");
 }

@@ -180,6 +180,50 @@ fn certificates_are_where_podman_and_docker_keep_them() {
     assert_eq!(digest.trim(), expected);
 }
 
+#[test]
+fn an_image_is_pushed_over_tls_by_who_has_the_password() {
+    let (built, images) = World::built();
+    let mut registry = Registry::new("registry-push");
+    let dir = scratch("registry-push-pki");
+    pki(&dir.join("pki"));
+    let file = |name: &str| dir.join("pki").join(name).display().to_string();
+    let htpasswd = dir.join("htpasswd");
+    fs::write(&htpasswd, HTPASSWD).unwrap();
+    registry.guard(
+        &format!("  htpasswd: {{realm: test, path: {}}}", htpasswd.display()),
+        &format!("  tls: {{certificate: {}, key: {}}}", file("server.pem"), file("server.key")),
+    );
+    let world = World::new(User::Root);
+    let (auth, to) = (world.path("auth.json"), image(&registry));
+    log_in(&registry.host(), &auth);
+    let auth = auth.to_str().unwrap();
+    let from = format!("oci:{}:{}", built.path("store/images").display(), images[2].reference);
+    let push = ["push", &from, &to, "--attach", "pkglist"];
+    let push_as_kim = [&push[..], &["--authfile", auth]].concat();
+    let certificates = world.path(".config/containers/certs.d").join(registry.host());
+    fs::create_dir_all(&certificates).unwrap();
+    let error = world.refused(&push_as_kim, 1);
+    assert!(error.contains("certificate"), "nobody vouches for it: {error}");
+
+    fs::copy(file("ca.pem"), certificates.join("ca.crt")).unwrap();
+    let error = world.refused(&push, 1);
+    assert!(error.contains("401") && error.contains("podman login"), "{error}");
+    registry.requests();
+    world.strata(&push_as_kim);
+    let refused = registry.requests().iter().filter(|request| request.ends_with(" 401")).count();
+    // copies begin with several requests at once
+    assert!((1..=4).contains(&refused), "the password is shown from then on: {refused}");
+
+    let known = [format!("--cert-dir={}", certificates.display()), format!("--authfile={auth}")];
+    let digest =
+        run(Command::new("skopeo").arg("inspect").args(&known).args(["--format", "{{.Digest}}", &to]));
+    assert_eq!(digest.trim(), images[2].digest);
+    let out = format!("dir:{}", dir.join("pulled").display());
+    run(Command::new("skopeo")
+        .args(["copy", "--quiet", &format!("--src-{}", &known[0][2..]), &format!("--{}", &known[1][2..])])
+        .args([&to, &out]));
+}
+
 /// A server that makes tokens for the repository in the request's scope, for those who have the password.
 fn token_server(key: PathBuf, certificate: &Path) -> Server {
     let pem = fs::read_to_string(certificate).unwrap();

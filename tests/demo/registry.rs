@@ -92,8 +92,8 @@ impl Registry {
         let log = fs::read_to_string(self.log()).unwrap();
         fs::write(self.log(), "").unwrap();
         let request = |line: &str| {
-            let (request, rest) = line.split_once("] \"")?.1.split_once(" HTTP/1.1\" ")?;
-            Some(format!("{request} {}", rest.split(' ').next()?))
+            let (request, rest) = line.split_once("] \"")?.1.split_once(" HTTP/")?;
+            Some(format!("{request} {}", rest.split(' ').nth(1)?))
         };
         log.lines().filter_map(request).collect()
     }

@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::{Ask, Connection, Registry, tag_of_referrers};
+use super::referrers::tag_of_referrers;
+use super::{Ask, Connection, Registry};
 use crate::digest::Digest;
 use crate::image::document::{Document, MAX_DOCUMENT};
 use crate::image::oci::{canonical, digest_of};
@@ -203,12 +204,7 @@ impl Upload {
 /// Where an upload goes on.
 fn location(connection: &Connection, response: &Response) -> Result<Url> {
     let to = response.headers().get(header::LOCATION);
-    let to = to.context("the registry does not say where an upload goes")?.to_str()?;
-    let to = connection.base.join(to).context("reading where an upload goes")?;
-    if (connection.base.scheme(), to.scheme()) == ("https", "http") {
-        bail!("the registry leads an upload from https to http");
-    }
-    Ok(to)
+    connection.led(&connection.base, to.context("the registry does not say where an upload goes")?)
 }
 
 /// How many bytes of an upload there are: `Range: 0-LAST`. Of none some registries say `0-0`.
