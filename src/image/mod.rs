@@ -34,6 +34,7 @@ pub mod delta;
 mod destination;
 mod document;
 pub mod extract;
+mod gzip;
 pub mod oci;
 pub mod opened;
 pub mod ostree;

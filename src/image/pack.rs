@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result, ensure};
-use flate2::GzBuilder;
 use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -19,7 +18,7 @@ use serde::Serialize;
 use super::chunk::Chunk;
 use super::oci::{Layout, descriptor};
 use super::tar::{self, Contents};
-use super::zstd_chunked;
+use super::{gzip, zstd_chunked};
 use crate::digest::{Digest, Hasher};
 use crate::progress::{Progress, Unit};
 use crate::store;
@@ -144,9 +143,7 @@ fn compress(
     let mut annotations = None;
     let (out, diff_id) = match compression {
         Compression::Gzip => {
-            // no name and no time in the header; 255 is "unknown system" (RFC 1952)
-            let level = flate2::Compression::new(GZIP_LEVEL);
-            let encoder = GzBuilder::new().mtime(0).operating_system(255).write(out, level);
+            let encoder = gzip::Encoder::new(out, GZIP_LEVEL)?;
             let (encoder, diff_id) = write_digested(contents, chunk, encoder)?;
             (encoder.finish()?, diff_id)
         }

@@ -72,20 +72,20 @@ fn blobs_are_the_same_on_every_machine() {
     bootc findutils b594306ed694c8a5
     bootc gawk 91e374040ada7b5c
     bootc generated d1fbd0e971ae2256
-    bootc glibc baa1d228961c77cf
+    bootc glibc fe91705b768213f6
     bootc grep 77c42649e143754f
     bootc gzip b9c60ee469ab8ff4
     bootc iputils 0f2fad63c26887a1
-    bootc kernel 89df5395c34b535b
+    bootc kernel 7a099639ed9d56bb
     bootc kmod adef4afcdd93b18a
-    bootc linux-firmware 23fc909aad5878eb
+    bootc linux-firmware 44cb7173aeb8f4e2
     bootc metadata 93d507476fc54fed
     bootc module index c5cd0d18078a2827
     bootc nano 044bfa499023626c
     bootc netavark c3269030c344088d
     bootc openssh 9cf4d67ff2db6dfd
     bootc ostree 07ad66be12ddcc12
-    bootc podman 5701f1fb1c6f42e6
+    bootc podman 73b21f6bee7aa58f
     bootc rpm 68179bef190a4d47
     bootc sed 7ecdc364ba67b7bb
     bootc seldom 1 3ba541e83d199953
@@ -104,7 +104,7 @@ fn blobs_are_the_same_on_every_machine() {
     coreos demo-release 43946e0514a9f6c2
     coreos files 774690b2dee0c819
     coreos generated 42a724bd4f233d04
-    coreos ignition d0066e96a95c21e9
+    coreos ignition 832db2cb37ffdb89
     coreos metadata 00edaf28214a5b03
     coreos nss-altfiles 9032e0c7f38ecda0
     coreos removed 2f97db4bb8998313
@@ -114,15 +114,15 @@ fn blobs_are_the_same_on_every_machine() {
     node NetworkManager e5f78dfd78c89e0b
     node conmon 7d7d2d59712616da
     node conmon-rs 6d3561ef264cdca3
-    node cri-o c2f6de0474cad8c2
+    node cri-o eb55a80c8f5484e8
     node cri-tools fdd0603d3f2938c8
     node demo-release e7dd5d903a6586ac
     node files 0bd4896a8c47dac6
     node generated 0034d8c0ac2746f5
     node metadata 00530ca86ba11e25
     node nmstate 88928f09298097ed
-    node openshift 150eaef05d0a03ea
-    node openshift-clients 22634c225734dada
+    node openshift bbb025a8805f64a9
+    node openshift-clients 5565dc7b81512b77
     node openvswitch-selinux-extra-policy d6e462a6cf45c3e7
     node openvswitch3.4 df466d7eaf0c0776
     node ose-aws-cloud-controller-manager bee6015e96160c86
