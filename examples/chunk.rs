@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     let packing = Packing::new(&sources, chunk::most_of_packages(MOST));
     let chunks = chunk::split(&delta, &rules, &packing, &sources);
     let layout = Layout::create(&layout)?;
-    let layers = pack(&layout, &Tree(&rootfs), &chunks, compression, true, &Silent)?;
+    let layers = pack(&layout, &Tree(&rootfs), &chunks, compression, &Silent)?;
     let settings = Settings {
         layer: "chunked".to_owned(),
         arch: Arch::host().context("this machine is of no architecture that images are made for")?,

@@ -298,7 +298,7 @@ fn items(store: &Store) -> Result<Vec<Item>> {
         (Kind::Step, "steps"),
         (Kind::Unfinished, "tmp"),
         (Kind::Unfinished, "images"),
-        (Kind::Unfinished, "images/diffs"),
+        (Kind::Unfinished, "images/packed"),
         (Kind::Unfinished, "seen"),
         (Kind::Unfinished, "keys"),
     ] {

@@ -58,6 +58,7 @@ use crate::image::reference::Reference;
 use crate::image::{ostree, pack, tar};
 use crate::install::macros::Macros;
 use crate::install::script::Runner;
+use crate::install::verified::Verified;
 use crate::install::{self, Transaction};
 use crate::ledger::{self, Ledger};
 use crate::lock::{self, LockedPackage, Lockfile};
@@ -520,8 +521,11 @@ impl<'a> Build<'a> {
         let image = match found {
             Some(image) => image,
             None => {
+                let known = composed.verified.contents(&tree.own(), &delta)?;
                 settle_times(&tree.own(), &delta)?;
-                let image = self.pack(job, &tree.own(), &chunks, &composed, progress)?;
+                let own = tree.own();
+                let files = tar::KnownTree { tree: tar::Tree(&own), known };
+                let image = self.pack(job, &files, &chunks, &composed, progress)?;
                 let (key, parts) = (job.inputs.digest, job.inputs.parts.clone());
                 tree.persist(self.store, &key, job.below.map(|step| step.key), parts)?;
                 image
@@ -647,7 +651,7 @@ impl<'a> Build<'a> {
         let ledger = self.ledger(job)?;
         let witness = Witness::new(&runner, &rootfs, tree.own(), &ledger);
         self.check_ids(job, &rootfs, &|_| "a layer below".to_owned())?;
-        let kept = install::run(&transaction, &witness, progress)?.kept;
+        let install::Report { kept, verified, .. } = install::run(&transaction, &witness, progress)?;
         let files = self.files(job, &rootfs)?;
         self.check_ids(job, &rootfs, &|account| witness.maker(account, &files))?;
         let bootable = labels::is_bootable(job.layer);
@@ -675,7 +679,7 @@ impl<'a> Build<'a> {
         let pkglist = job.packages.to_json(&self.origins(&rootfs, &files, &authors)?);
         rootfs.write(&format!("/{META_JSON}"), &pkglist, 0o644)?;
         let made = Made { repairs, scripts, kept };
-        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), made, ids: witness.ids()? })
+        Ok(Composed { files, os_name, pkglist: Digest::of(&pkglist), made, verified, ids: witness.ids()? })
     }
 
     /// The files of all packages in the rpmdb, which must be those of the lockfiles.
@@ -735,17 +739,17 @@ impl<'a> Build<'a> {
         Ok(os_release.get("NAME").unwrap_or(&stream.os.name).to_owned())
     }
 
-    /// Makes the image of the chunks of the tree `root`.
+    /// Makes the image of the chunks, whose files are those of `tree`.
     fn pack(
         &self,
         job: &Job<'_>,
-        root: &Path,
+        tree: &tar::KnownTree<'_>,
         chunks: &[Chunk],
         composed: &Composed,
         progress: &dyn Progress,
     ) -> Result<Image> {
         let plan = self.request.plan;
-        let (layers, of_commit) = self.pack_layers(job, root, chunks, progress)?;
+        let (layers, of_commit) = self.pack_layers(job, tree, chunks, progress)?;
         let image = &job.layer.image;
         let plain = |map: &BTreeMap<String, crate::plan::Sourced<String>>| {
             map.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect()
@@ -775,18 +779,18 @@ impl<'a> Build<'a> {
     fn pack_layers(
         &self,
         job: &Job<'_>,
-        root: &Path,
+        tree: &tar::KnownTree<'_>,
         chunks: &[Chunk],
         progress: &dyn Progress,
     ) -> Result<(Vec<pack::Layer>, BTreeMap<String, String>)> {
         let stream = &self.request.plan.stream;
-        let is_first = self.images_of(job.layer)?.is_empty();
         let pack = |contents: &dyn tar::Contents, chunks: &[Chunk]| {
-            pack::pack(&self.layout, contents, chunks, stream.compression, is_first, progress)
+            pack::pack(&self.layout, contents, chunks, stream.compression, progress)
         };
         if stream.image_format == ImageFormat::Bootc || job.below.is_some() {
-            return Ok((pack(&tar::Tree(root), chunks)?, BTreeMap::new()));
+            return Ok((pack(tree, chunks)?, BTreeMap::new()));
         }
+        let tar::Tree(root) = tree.tree;
         let about = ostree::About {
             version: job.version.to_string(),
             created: job.epoch,
@@ -819,6 +823,7 @@ struct Composed {
     os_name: String,
     pkglist: Digest,
     made: Made,
+    verified: Verified,
     /// The ids of the accounts it made.
     ids: Ledger,
 }

@@ -5,8 +5,8 @@
 //!   oci-layout            {"imageLayoutVersion":"1.0.0"}
 //!   index.json            one entry per name (annotation org.opencontainers.image.ref.name)
 //!   blobs/sha256/HEX      layers, configs, manifests
-//!   diffs/HEX.gzip        ours: the descriptor of the blob whose uncompressed tar has this digest
-//!   diffs/HEX.zstd
+//!   packed/HEX.gzip       ours: what an archive became whose identity (`super::tar`) is HEX; after a line with the
+//!   packed/HEX.zstd       digest of the rest
 //! ```
 //!
 //! Blobs are written before what refers to them, `index.json` last and under a lock (flock(2) on the layout),
@@ -25,8 +25,8 @@ use oci_spec::image::{
     Config, Descriptor, History, HistoryBuilder, ImageConfiguration, ImageIndex, ImageIndexBuilder,
     ImageManifest, ImageManifestBuilder, MediaType, Os, Platform, PlatformBuilder, Sha256Digest,
 };
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::document::Document;
@@ -36,6 +36,8 @@ use crate::error::hinted;
 use crate::package::Arch;
 use crate::store;
 
+/// The directory of what is known of archives that were packed.
+const PACKED: &str = "packed";
 /// The annotation that names an entry of `index.json`.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Media types of an image's manifest: OCI's, and Docker's, which has the same fields.
@@ -70,6 +72,15 @@ pub struct Image {
     pub manifest: ImageManifest,
     /// The config.
     pub config: ImageConfiguration,
+}
+
+/// What an archive became.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// Digest of the archive.
+    pub diff_id: Digest,
+    /// The archive, compressed.
+    pub blob: Descriptor,
 }
 
 /// What [`Layout::sweep`] deleted.
@@ -283,9 +294,9 @@ impl Layout {
                 swept.blobs.push((name, size));
             }
         }
-        for path in files(&self.root.join("diffs"))? {
-            let blob = fs::read(&path).ok().and_then(|json| serde_json::from_slice::<Descriptor>(&json).ok());
-            let is_here = blob.is_some_and(|blob| self.check_blob(&blob).is_ok());
+        for path in files(&self.root.join(PACKED))? {
+            let packed = fs::read(&path).ok().and_then(|bytes| read_packed(&bytes));
+            let is_here = packed.is_some_and(|packed| self.check_blob(&packed.blob).is_ok());
             if !is_here && stat(&path)?.is_some_and(|(used, _)| used < horizon) {
                 remove(&path, rehearsal)?;
             }
@@ -327,27 +338,31 @@ impl Layout {
         Ok(())
     }
 
-    /// The blob that has this diff id under this compression, if it is here.
-    pub fn known_blob(&self, diff_id: &Digest, compression: &str) -> Result<Option<Descriptor>> {
-        let path = self.diff(diff_id, compression);
+    /// The blob of the archive with this [identity](super::tar::identity) under this compression, and the archive's diff
+    /// id, if it is here.
+    pub fn packed(&self, identity: &Digest, compression: &str) -> Result<Option<Packed>> {
+        let path = self.packed_file(identity, compression);
         let bytes = match fs::read(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.with_context(|| format!("reading {}", path.display()))?,
         };
-        let known: Descriptor =
-            serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
-        Ok(self.has(&known)?.then_some(known))
+        let Some(packed) = read_packed(&bytes) else {
+            tracing::warn!("{} is damaged", path.display());
+            return Ok(None);
+        };
+        Ok(self.has(&packed.blob)?.then_some(packed))
     }
 
-    /// Records the blob of a diff id for [`Layout::known_blob`].
-    pub fn remember_blob(&self, diff_id: &Digest, compression: &str, blob: &Descriptor) -> Result<()> {
-        let path = self.diff(diff_id, compression);
-        fs::create_dir_all(self.root.join("diffs")).with_context(|| format!("writing {}", path.display()))?;
-        store::write_atomically(&path, &canonical(blob)?)
+    /// Records what [`Layout::packed`] gives.
+    pub fn remember(&self, identity: &Digest, compression: &str, packed: &Packed) -> Result<()> {
+        let path = self.packed_file(identity, compression);
+        fs::create_dir_all(self.root.join(PACKED)).with_context(|| format!("writing {}", path.display()))?;
+        let json = canonical(packed)?;
+        store::write_atomically(&path, &[Digest::of(&json).hex().as_bytes(), b"\n", &json].concat())
     }
 
-    fn diff(&self, diff_id: &Digest, compression: &str) -> PathBuf {
-        self.root.join("diffs").join(format!("{}.{compression}", diff_id.hex()))
+    fn packed_file(&self, identity: &Digest, compression: &str) -> PathBuf {
+        self.root.join(PACKED).join(format!("{}.{compression}", identity.hex()))
     }
 
     /// Brings a blob of the layout `from` here, unless it is.
@@ -544,6 +559,13 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         entries => entries.with_context(context)?.map(|e| Ok(e.with_context(context)?.path())).collect(),
     }
+}
+
+/// A file of `packed/`; none if it is damaged, and would give an image another diff id than its blob has.
+fn read_packed(bytes: &[u8]) -> Option<Packed> {
+    let (digest, json) = bytes.split_at_checked(64)?;
+    let json = json.strip_prefix(b"\n")?;
+    (digest == Digest::of(json).hex().as_bytes()).then(|| serde_json::from_slice(json).ok())?
 }
 
 /// When a file was last used, and its size in bytes; none if it is gone, as one that was renamed when it was complete.

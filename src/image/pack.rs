@@ -1,22 +1,21 @@
 //! Chunks to blobs: tar, compress, digest, in parallel.
 //!
-//! A layer's identity is its diff id, the digest of the tar. A tar is digested before it is compressed, and
-//! compressed only if the layout has no blob of that diff id: digesting takes about a tenth of the time of
-//! compressing. It is spared where no blob can be there. Blobs already there stay, even if another version of the compressor would make other bytes,
-//! so images that contain the same files keep sharing blobs.
+//! A tar is made and compressed only if the layout has no blob of the tar with this identity ([`tar::identity`]), for
+//! which only those files are read whose content is not known. Blobs already there stay, even if another version of
+//! the compressor would make other bytes, so images that contain the same files keep sharing blobs.
 //!
 //! A gzip blob is one member, because importers stop at the end of the first.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use oci_spec::image::{Descriptor, MediaType};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::chunk::Chunk;
-use super::oci::{Layout, descriptor};
+use super::oci::{Layout, Packed, descriptor};
 use super::tar::{self, Contents};
 use super::{gzip, zstd_chunked};
 use crate::digest::{Digest, Hasher};
@@ -74,15 +73,13 @@ pub struct Layer {
     pub diff_id: Digest,
 }
 
-/// Brings the chunks, whose files have these `contents`, into `layout`; layers are in the order of the chunks. If the
-/// chunks are `new`, as when the layer is packed for the first time, no blob is expected to be there.
+/// Brings the chunks, whose files have these `contents`, into `layout`; layers are in the order of the chunks.
 #[tracing::instrument(level = "info", skip_all)]
 pub fn pack(
     layout: &Layout,
     contents: &dyn Contents,
     chunks: &[Chunk],
     compression: Compression,
-    new: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Layer>> {
     progress.start("packing layers", chunks.iter().map(Chunk::size).sum(), Unit::Bytes);
@@ -93,7 +90,7 @@ pub fn pack(
         .into_iter()
         .par_bridge()
         .map(|(position, chunk)| {
-            let layer = pack_chunk(layout, contents, chunk, compression, new)
+            let layer = pack_chunk(layout, contents, chunk, compression)
                 .with_context(|| format!("packing the chunk {}", chunk.name))?;
             progress.advance(chunk.size());
             Ok((position, layer))
@@ -109,35 +106,29 @@ fn pack_chunk(
     contents: &dyn Contents,
     chunk: &Chunk,
     compression: Compression,
-    new: bool,
 ) -> Result<Layer> {
-    let layer = |diff_id, descriptor| {
-        tracing::debug!(chunk = chunk.name, %diff_id, size = Descriptor::size(&descriptor), "packed");
-        Layer { name: chunk.name.clone(), sources: chunk.sources.clone(), descriptor, diff_id }
+    let layer = |Packed { diff_id, blob }, what| {
+        tracing::debug!(chunk = chunk.name, %diff_id, size = Descriptor::size(&blob), "{what}");
+        Layer { name: chunk.name.clone(), sources: chunk.sources.clone(), descriptor: blob, diff_id }
     };
-    let expected = match new {
-        true => None,
-        false => Some(write_digested(contents, chunk, io::sink())?.1),
-    };
-    if let Some(diff_id) = expected
-        && let Some(known) = layout.known_blob(&diff_id, compression.name())?
-    {
-        return Ok(layer(diff_id, known));
+    let identity = tar::identity(contents, &chunk.entries)?;
+    if let Some(known) = layout.packed(&identity, compression.name())? {
+        return Ok(layer(known, "packed before"));
     }
-    let (diff_id, descriptor) = compress(layout, contents, chunk, compression)?;
-    ensure!(expected.is_none_or(|e| e == diff_id), "its files changed while they were being packed");
-    Ok(layer(diff_id, descriptor))
+    let packed = compress(layout, contents, chunk, compression)?;
+    layout.remember(&identity, compression.name(), &packed)?;
+    Ok(layer(packed, "packed"))
 }
 
 const BUFFER: usize = 64 << 10;
 
-/// Makes the blob of a chunk, unless the layout turns out to have one with its diff id.
+/// Makes the blob of a chunk.
 fn compress(
     layout: &Layout,
     contents: &dyn Contents,
     chunk: &Chunk,
     compression: Compression,
-) -> Result<(Digest, Descriptor)> {
+) -> Result<Packed> {
     let (file, path) = layout.temp_file()?.into_parts();
     let out = Hasher::new(BufWriter::with_capacity(BUFFER, file));
     let mut annotations = None;
@@ -157,16 +148,12 @@ fn compress(
             (written.out, written.diff_id)
         }
     };
-    if let Some(known) = layout.known_blob(&diff_id, compression.name())? {
-        return Ok((diff_id, known));
-    }
     let (file, digest, size) = out.finish();
     let file: File = unbuffered(file)?;
     store::persist(tempfile::NamedTempFile::from_parts(file, path), &layout.blob(&digest))?;
     let mut descriptor = descriptor(compression.media_type(), size, &digest);
     descriptor.set_annotations(annotations);
-    layout.remember_blob(&diff_id, compression.name(), &descriptor)?;
-    Ok((diff_id, descriptor))
+    Ok(Packed { diff_id, blob: descriptor })
 }
 
 /// Writes the chunk's tar to `out`; gives that back with the tar's digest.

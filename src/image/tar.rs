@@ -3,19 +3,22 @@
 //! The bytes depend on the entries and contents alone: no user names, no device numbers, pax headers with a
 //! fixed name and sorted records (reference: image-spec `layer.md`, reproducible-builds.org "Archives").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 
 use super::delta::{Entry, Kind};
+use crate::digest::{Digest, Hasher};
 
 const BLOCK: usize = 512;
+/// Raised when the same headers and contents come to give another archive.
+const FORM: u8 = 1;
 /// What ends an archive.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
@@ -23,6 +26,11 @@ pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 pub trait Contents: Sync {
     /// Opens the content of the file `entry`.
     fn open(&self, entry: &Entry) -> Result<Box<dyn Read + '_>>;
+
+    /// The SHA-256 of the content of the file `entry`, if it is known without reading that.
+    fn known(&self, _entry: &Entry) -> Option<Digest> {
+        None
+    }
 }
 
 /// A tree on disk: contents are at the paths of their entries.
@@ -34,6 +42,44 @@ impl Contents for Tree<'_> {
         let file = rustix::fs::open(self.0.join(&entry.path), flags, Mode::empty())?;
         Ok(Box::new(File::from(file)))
     }
+}
+
+/// A tree on disk of some of whose files the content is known.
+pub struct KnownTree<'a> {
+    /// The tree.
+    pub tree: Tree<'a>,
+    /// Digests of files, by the paths of their entries.
+    pub known: HashMap<PathBuf, Digest>,
+}
+
+impl Contents for KnownTree<'_> {
+    fn open(&self, entry: &Entry) -> Result<Box<dyn Read + '_>> {
+        self.tree.open(entry)
+    }
+
+    fn known(&self, entry: &Entry) -> Option<Digest> {
+        self.known.get(&entry.path).copied()
+    }
+}
+
+/// What tells the archive of `entries`, whose files have these contents, from all others: the digest of all headers,
+/// of the digest of each content after its header, and of the form of archives.
+pub fn identity(contents: &dyn Contents, entries: &[Entry]) -> Result<Digest> {
+    let mut identity = Hasher::new(io::sink());
+    identity.write_all(&[FORM])?;
+    for entry in entries {
+        let context = || format!("packing /{}", entry.path.display());
+        identity.write_all(&header(entry).with_context(context)?)?;
+        if let Kind::File { .. } = entry.kind {
+            let digest = contents.known(entry).map_or_else(|| digest(contents, entry), Ok);
+            identity.write_all(digest.with_context(context)?.as_bytes())?;
+        }
+    }
+    Ok(identity.finish().1)
+}
+
+fn digest(contents: &dyn Contents, entry: &Entry) -> Result<Digest> {
+    Ok(Digest::of_reader(&mut contents.open(entry)?)?.0)
 }
 
 /// Writes `entries`, whose files have these contents, and the end of the archive to `out`.

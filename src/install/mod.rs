@@ -37,6 +37,7 @@ pub mod script;
 mod staging;
 mod sysusers;
 mod trigger;
+pub mod verified;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
 use self::order::{Direction, order};
 use self::staging::Staging;
 use self::trigger::Priority;
+use self::verified::Verified;
 use crate::actor::Placed;
 use crate::error::hinted;
 use crate::ledger::Ledger;
@@ -142,6 +144,8 @@ pub struct Report {
     pub bytes: u64,
     /// How many of the packages installed were in the store decompressed.
     pub kept: usize,
+    /// What is in the files that were installed.
+    pub verified: Verified,
 }
 
 /// Carries a transaction out.
@@ -311,6 +315,7 @@ impl Run<'_> {
         }
         self.posttrans()?;
         self.write_rpmdb()?;
+        self.report.verified.settle();
         self.report.kept = self.staging.kept;
         let (installed, kept, erased) = (self.installs.len(), self.report.kept, self.erases.len());
         let summary = format!("{installed} packages installed ({kept} decompressed before), {erased} erased");
@@ -366,6 +371,7 @@ impl Run<'_> {
         let making = || format!("making the users and groups of {}", header.nevra());
         let accounts = sysusers::entries(header).with_context(making)?;
         if !accounts.is_empty() {
+            self.report.verified.settle();
             self.runner.make_accounts(&self.rootfs, header.nevra(), &accounts).with_context(making)?;
         }
         self.others_triggers(Phase::TriggerPrein, package, Count::Present)?;
@@ -387,7 +393,8 @@ impl Run<'_> {
     fn place(&mut self, package: usize) -> Result<()> {
         let staging = self.staging.take(package)?;
         let (package, fates) = (&self.packages[package], &self.fates[package]);
-        place::install(&self.rootfs, package, fates, &staging, self.tx.ima, self.progress)?;
+        let (ima, verified) = (self.tx.ima, &mut self.report.verified);
+        place::install(&self.rootfs, package, fates, &staging, ima, verified, self.progress)?;
         self.runner.placed(&place::placed(package, fates))?;
         std::fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
     }
@@ -511,6 +518,7 @@ impl Run<'_> {
         let args: Vec<String> = args.iter().map(usize::to_string).collect();
         tracing::debug!(package = %header.nevra(), ?phase, ?args, "running a scriptlet");
         let call = ScriptCall { header, phase, script, args, stdin };
+        self.report.verified.settle();
         let outcome = self.runner.run(&call)?;
         if outcome.status != 0 {
             return Err(script::describe_failure(&call, &outcome));

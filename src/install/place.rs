@@ -4,6 +4,7 @@
 //! Directories are made where they belong. Every parent is opened inside the rootfs, so that links, which
 //! any package or scriptlet may have made, can't lead out of it.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use super::fate::Fate;
 use super::owner::{Access, Owners};
 use super::payload::{link_sets, mtime};
+use super::verified::Verified;
 use super::{Package, caps, file_type, has, ima};
 use crate::actor::Placed;
 use crate::digest::Digest;
@@ -23,18 +25,21 @@ use crate::package::header::FileEntry;
 use crate::progress::Progress;
 use crate::rootfs::{Rootfs, split};
 
-/// Installs the files of `package`, whose payload was unpacked into `staging`; with their signatures if `ima`.
+/// Installs the files of `package`, whose payload was unpacked into `staging`; with their signatures if `ima`. What is in
+/// those of one name is `verified` then: of a link set one name was, and what the header says of others need not be so.
 pub(super) fn install(
     rootfs: &Rootfs,
     package: &Package,
     fates: &[Fate],
     staging: &Path,
     ima: bool,
+    verified: &mut Verified,
     progress: &dyn Progress,
 ) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let staging = fs::open(staging, flags, Mode::empty()).context("opening the staging directory")?;
-    let mut placer = Placer { rootfs, staging, owners: Owners::read(rootfs)?, parent: None, ima, progress };
+    let (owners, linked) = (Owners::read(rootfs)?, link_sets(&package.files));
+    let mut placer = Placer { rootfs, staging, owners, linked, parent: None, ima, verified, progress };
     for (file, fate) in package.files.iter().zip(fates).filter(|(f, _)| !has(f, FileFlags::GHOST)) {
         placer
             .place(file, *fate)
@@ -53,11 +58,15 @@ pub(super) fn placed<'p>(package: &'p Package, fates: &[Fate]) -> Vec<Placed<'p>
             && !linked.contains_key(&(file.device, file.inode))
     });
     let placed = files.filter_map(|(file, _)| {
-        // a digest of any other algorithm has another length
-        let sha256 = Digest::from_hex(&file.digest).ok()?;
+        let sha256 = sha256(file)?;
         Some(Placed { path: &file.path, sha256, size: file.size, mtime: file.mtime.into() })
     });
     placed.collect()
+}
+
+/// The SHA-256 that the header has of a file: a digest of any other algorithm has another length.
+fn sha256(file: &FileEntry) -> Option<Digest> {
+    Digest::from_hex(&file.digest).ok()
 }
 
 /// Removes the files of `package`, or saves what has been modified. Directories stay while there is
@@ -79,9 +88,12 @@ struct Placer<'a> {
     rootfs: &'a Rootfs,
     staging: OwnedFd,
     owners: Owners,
+    /// See [`link_sets`].
+    linked: HashMap<(u32, u32), Vec<usize>>,
     /// The directory of the file before: files come sorted.
     parent: Option<(String, OwnedFd)>,
     ima: bool,
+    verified: &'a mut Verified,
     progress: &'a dyn Progress,
 }
 
@@ -131,7 +143,22 @@ impl Placer<'_> {
                 "a package can't replace a directory by something else unless its %pretrans makes way",
             ),
             result => result.context("putting it in place"),
+        }?;
+        self.note(file, &target)
+    }
+
+    /// Notes what is in a file that was put in its place, if the header has its SHA-256.
+    fn note(&mut self, file: &FileEntry, target: &str) -> Result<()> {
+        let is_one = !self.linked.contains_key(&(file.device, file.inode));
+        if file_type(file.mode) == FileType::RegularFile
+            && is_one
+            && let Some((_, parent)) = &self.parent
+            && let Some(sha256) = sha256(file)
+        {
+            let stat = fs::statat(parent, target, AtFlags::SYMLINK_NOFOLLOW);
+            self.verified.note(&stat.context("looking at it in its place")?, sha256);
         }
+        Ok(())
     }
 
     /// Gives a staged file its owner, mode, capabilities and signature. It is ours already, with the header's mode.

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::world::{User, World, run, text};
+use crate::world::{User, World, run, text, unpack};
 
 /// A demo whose node layer has the package `zoo` with these scripts, locked.
 fn world(scripts: &str) -> World {
@@ -24,7 +24,7 @@ fn world(scripts: &str) -> World {
 fn package(world: &World, release: &str, scripts: &str) {
     let spec = format!(
         "Name: zoo\nVersion: 1\nRelease: {release}\nSummary: x\nLicense: MIT\nBuildArch: noarch\n%description\nx\n\
-         %install\nmkdir -p %buildroot/usr/share/zoo\ncd %buildroot/usr/share/zoo\ntouch owl emu\n\
+         %install\nmkdir -p %buildroot/usr/share/zoo\ncd %buildroot/usr/share/zoo\ntouch -d @1700000000 owl emu\n\
          %files\n/usr/share/zoo\n{scripts}"
     );
     fs::write(world.path("zoo.spec"), spec).unwrap();
@@ -270,6 +270,27 @@ fn a_long_script_is_spared_on_the_same_files_and_the_image_is_the_same() {
             assert_eq!((fresh, same), (false, digest), "{path}");
         }
     }
+}
+
+/// What packages brought is not read again to find the blobs of an earlier build: but for what scripts changed.
+#[test]
+fn files_that_scripts_changed_are_packed_as_they_are() {
+    let change = |to: u32| {
+        format!(
+            "%post\ncd /usr/share/zoo\necho {to} > owl\ntouch -d @1700000000 owl\nmv owl o; mv emu owl; mv o emu\n"
+        )
+    };
+    let world = world(&change(1));
+    let node = |args: &[&str]| world.build(args)[2].digest.clone();
+    let first = node(&[]);
+    package(&world, "2", &change(2));
+    let second = node(&[]);
+    assert_ne!(first, second);
+    let skopeo = format!("oci:{}:demo/node", world.path("store/images").display());
+    let rootfs = unpack(&skopeo, &world.path("node"));
+    let read = |name: &str| fs::read_to_string(rootfs.join("usr/share/zoo").join(name)).unwrap();
+    assert_eq!((read("emu"), read("owl")), ("2\n".to_owned(), String::new()));
+    assert_eq!(node(&["--store", "another"]), second);
 }
 
 #[test]
