@@ -4,11 +4,12 @@ mod bounds;
 mod namespace;
 mod overlay;
 pub(crate) mod process;
+mod start;
 mod terminal;
 
 use std::fs::{self, Permissions};
-use std::io::{self, IsTerminal, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, IsTerminal, PipeReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
 use tempfile::TempDir;
 
 use self::bounds::{Excess, Watch};
+use self::start::{Init, Start};
 use self::terminal::Terminal;
 use crate::error::{HintExt, hinted};
 
@@ -124,9 +124,11 @@ impl Sandbox {
     /// Runs `command` as [`Sandbox::run`] does, and passes all that it writes on to `show` as it comes.
     pub fn run_showing(&self, command: &Command, show: &mut dyn Write) -> Result<Outcome> {
         let started = Instant::now();
-        let (status, output) = self.around(command, |bwrap, info, scratch| {
+        let mut start = Start::new()?;
+        start.bwrap.arg("--new-session");
+        let (status, output) = self.around(command, start, |start, scratch| {
             let watch = Watch::new(&command.bounds, [self.rootfs.as_path(), scratch])?;
-            wait(bwrap, &command.stdin, show, info, watch)
+            wait(start, &command.stdin, show, watch)
         })?;
         Ok(Outcome { status: judge(status, &output)?, output, duration: started.elapsed() })
     }
@@ -134,41 +136,42 @@ impl Sandbox {
     /// Runs `command`, to which the user talks, without bounds: on a terminal of its own if standard input is one,
     /// else it shares strata's standard input and output. Gives its exit status.
     pub fn interact(&self, command: &Command) -> Result<i32> {
-        self.around(command, |bwrap, info, _| interact(bwrap, info))
+        let mut start = Start::new()?;
+        let terminal = if io::stdin().is_terminal() {
+            Some(Terminal::new(&mut start.bwrap).context("making a terminal")?)
+        } else {
+            start.bwrap.arg("--new-session");
+            None
+        };
+        self.around(command, start, |start, _| interact(start, terminal))
     }
 
-    /// Makes the sandbox around a command, which `run` runs, and takes it apart again. `run` gets the pipe of bwrap's
-    /// `--info-fd` and the directory of what is forgotten afterwards.
+    /// Makes the sandbox around a command, which `run` runs, and takes it apart again. `run` gets the directory of what
+    /// is forgotten afterwards.
     fn around<T>(
         &self,
         command: &Command,
-        run: impl FnOnce(std::process::Command, PipeReader, &Path) -> Result<T>,
+        mut start: Start,
+        run: impl FnOnce(Start, &Path) -> Result<T>,
     ) -> Result<T> {
         let scratch =
             tempfile::Builder::new().prefix("strata-").tempdir().context("making a scratch directory")?;
         let points = MountPoints::make(&self.rootfs)?;
-        let (info, tell_info) = io::pipe().context("making a pipe")?;
-        let ended = self
-            .bwrap(command, &points, &scratch, tell_info)
-            .and_then(|bwrap| run(bwrap, info, scratch.path()));
+        let described = self.describe(&mut start.bwrap, command, &points, &scratch);
+        let ended = described.and_then(|()| run(start, scratch.path()));
         points.remove()?;
         scratch.close().context("removing a scratch directory")?;
         ended
     }
 
-    fn bwrap(
+    /// Tells bwrap what the sandbox is like, and what runs in it.
+    fn describe(
         &self,
+        bwrap: &mut std::process::Command,
         command: &Command,
         points: &MountPoints,
         scratch: &TempDir,
-        tell_info: PipeWriter,
-    ) -> Result<std::process::Command> {
-        let mut bwrap = std::process::Command::new("bwrap");
-        bwrap.arg("--info-fd").arg(tell_info.as_raw_fd().to_string());
-        process::inherit(&mut bwrap, tell_info.into());
-        process::first_to_go(&mut bwrap);
-        // not --clearenv, which the bubblewrap of EL9 does not know
-        bwrap.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    ) -> Result<()> {
         // no --unshare-user: a user namespace of bwrap's has one id only
         bwrap.args([
             "--unshare-ipc",
@@ -209,7 +212,7 @@ impl Sandbox {
             bwrap.args(["--setenv", name, value]);
         }
         bwrap.arg("--").args(argv);
-        Ok(bwrap)
+        Ok(())
     }
 }
 
@@ -220,28 +223,18 @@ fn put(scratch: &TempDir, name: &str, text: &str) -> Result<PathBuf> {
 }
 
 /// Runs bwrap with `input` until nothing of what it started is left; its exit status and the end of its output, all
-/// of which goes to `show`. `info` is the other end of the pipe of its `--info-fd`.
-fn wait(
-    mut bwrap: std::process::Command,
-    input: &[u8],
-    show: &mut dyn Write,
-    info: PipeReader,
-    watch: Watch,
-) -> Result<(i32, String)> {
+/// of which goes to `show`.
+fn wait(mut start: Start, input: &[u8], show: &mut dyn Write, watch: Watch) -> Result<(i32, String)> {
     let (reader, writer) = io::pipe().context("making a pipe")?;
-    bwrap.stdin(Stdio::piped());
-    bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
-    process::lead_session(&mut bwrap, None);
-    let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
-    // the command still holds our ends of the pipes, which would never end
-    drop(bwrap);
+    start.bwrap.stdin(Stdio::piped());
+    start.bwrap.stdout(writer.try_clone().context("making a pipe")?).stderr(writer);
+    let (mut child, init) = start.spawn()?;
     let stdin = child.stdin.take();
     let (output, excess) = std::thread::scope(|scope| {
         scope.spawn(|| {
             // a command that does not read its input is not in error
             let _ = stdin.map(|mut stdin| stdin.write_all(input));
         });
-        let init = init_process(info).context("asking bwrap for its first process")?;
         let mut output = Tail::new(reader, show);
         let excess = match &init {
             Some(init) => init.attend(&mut output, watch)?,
@@ -259,17 +252,8 @@ fn wait(
 }
 
 /// Runs bwrap for a user who talks to it, until nothing of what it started is left; its exit status.
-fn interact(mut bwrap: std::process::Command, info: PipeReader) -> Result<i32> {
-    let terminal = if io::stdin().is_terminal() {
-        Some(Terminal::new(&mut bwrap).context("making a terminal")?)
-    } else {
-        process::lead_session(&mut bwrap, None);
-        None
-    };
-    let mut child = bwrap.spawn().hint("starting bwrap", "install the package bubblewrap")?;
-    // the command still holds its end of the terminal, which would never end
-    drop(bwrap);
-    let init = init_process(info).context("asking bwrap for its first process")?;
+fn interact(start: Start, terminal: Option<Terminal>) -> Result<i32> {
+    let (mut child, init) = start.spawn()?;
     terminal.map_or(Ok(()), Terminal::relay).context("talking to a command in the sandbox")?;
     let status = child.wait().context("waiting for bwrap")?;
     init.map_or(Ok(()), |init| init.gone())?;
@@ -306,32 +290,6 @@ pub fn last_lines(output: &str) -> String {
     shown.collect::<Vec<_>>().join("\n")
 }
 
-/// The first process of a sandbox's pid namespace, with which all others end.
-struct Init {
-    pid: Pid,
-    fd: OwnedFd,
-}
-
-/// The first process of the sandbox's pid namespace; none if it has ended already, or never began.
-fn init_process(mut info: PipeReader) -> Result<Option<Init>> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "kebab-case")]
-    struct Info {
-        child_pid: i32,
-    }
-    let mut json = String::new();
-    info.read_to_string(&mut json)?;
-    if json.is_empty() {
-        return Ok(None); // bwrap failed, and says why
-    }
-    let Info { child_pid } = serde_json::from_str(&json).with_context(|| format!("reading {json:?}"))?;
-    let pid = Pid::from_raw(child_pid).with_context(|| format!("reading {json:?}"))?;
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => Ok(None),
-        opened => Ok(Some(Init { pid, fd: opened? })),
-    }
-}
-
 impl Init {
     /// Reads `output` and keeps `watch` until this process has ended, by itself or because a bound was exceeded.
     ///
@@ -354,32 +312,6 @@ impl Init {
                 excess.get_or_insert(found);
             }
         }
-    }
-
-    /// Waits for this process to end, or for something to read from `output`.
-    fn poll(&self, output: Option<&PipeReader>, timeout: Duration) -> Result<(bool, bool)> {
-        let mut polled = vec![PollFd::new(&self.fd, PollFlags::IN)];
-        polled.extend(output.map(|output| PollFd::new(output, PollFlags::IN)));
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&timeout)))
-            .context("waiting for a command in the sandbox")?;
-        let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-        Ok((ready(polled.first()), ready(polled.get(1))))
-    }
-
-    /// Waits for this process to end.
-    fn gone(&self) -> Result<()> {
-        while !self.poll(None, Duration::from_millis(100))?.0 {}
-        Ok(())
-    }
-
-    /// Kills it, and all others.
-    fn kill(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.fd, Signal::KILL) {
-            Err(Errno::SRCH) => return Ok(()),
-            killed => killed?,
-        }
-        bounds::kill(self.pid)
     }
 }
 

@@ -16,9 +16,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, StatVfsMountFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, setrlimit, waitpid};
 
 use super::process::{self, Fork};
+use super::start;
 use crate::error::{HintExt, hinted};
 
 /// How many ids exist inside: what 16-bit file formats and `nobody` (65534) need.
@@ -90,6 +91,9 @@ fn enter(outer: Pid, mut tell_unshared: PipeWriter, mut mapped: PipeReader) -> R
         result => result.context("leaving the session keyring")?,
     }
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    // scripts inherit it: a core would land in the rootfs
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .context("forbidding core dumps")?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .hint("making mounts private", USERNS_ADVICE)?;
     shield_host()?;
@@ -110,9 +114,7 @@ const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 /// These are devices, and bwrap, which the sandbox's first process runs: `/proc/1/exe`. Where root runs strata,
 /// root inside owns them, and could give them another mode, owner or attribute. Devices work all the same.
 fn shield_host() -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let bwrap = std::env::split_paths(&path).map(|dir| dir.join("bwrap")).find(|file| file.is_file());
-    for file in DEVICES.iter().map(PathBuf::from).chain(bwrap).filter(|file| file.exists()) {
+    for file in DEVICES.iter().map(PathBuf::from).chain(start::bwrap()).filter(|file| file.exists()) {
         shield(&file).hint(format!("making {} read-only for sandboxes", file.display()), USERNS_ADVICE)?;
     }
     Ok(())

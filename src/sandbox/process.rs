@@ -13,9 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::Pid;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Which of the two processes returned from [`fork`].
@@ -65,38 +63,12 @@ pub fn keep_descriptors() -> io::Result<()> {
     }
 }
 
-/// Has `command` inherit `fd`, at its number, and no other process that starts meanwhile. `command` owns it then.
-pub fn inherit(command: &mut Command, fd: OwnedFd) {
-    let inheritable = move || Ok(fcntl_setfd(&fd, FdFlags::empty())?);
-    // SAFETY: the closure runs between fork and exec, where it makes one system call and allocates nothing.
-    unsafe { command.pre_exec(inheritable) };
-}
-
-/// Has `command`, and what it starts, be the first to go when the kernel is out of memory; and dump no core, which
-/// would land in the rootfs.
-pub fn first_to_go(command: &mut Command) {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    let prepare = move || {
-        setrlimit(Resource::Core, none)?;
-        // A process that has entered a namespace does not own its files in /proc until it executes another
-        // program, or says so. Without /proc there is no such preference.
-        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-        if let Ok(score) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        {
-            let _ = rustix::io::write(score, b"1000");
-        }
-        Ok(())
-    };
-    // SAFETY: the closure runs between fork and exec, where it makes system calls and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
-}
-
-/// Has `command` lead a session of its own, whose terminal is `terminal`, if there is to be one: nothing in it can
-/// type into ours. `command` owns it then.
-pub fn lead_session(command: &mut Command, terminal: Option<OwnedFd>) {
+/// Has `command` lead a session of its own, whose terminal is `terminal`: nothing in it can type into ours. `command`
+/// owns it then.
+pub fn lead_session(command: &mut Command, terminal: OwnedFd) {
     let lead = move || {
         rustix::process::setsid()?;
-        terminal.as_ref().map(rustix::process::ioctl_tiocsctty).transpose()?;
+        rustix::process::ioctl_tiocsctty(&terminal)?;
         Ok(())
     };
     // SAFETY: the closure runs between fork and exec, where it makes system calls and allocates nothing.

@@ -29,7 +29,7 @@ impl Terminal {
         let theirs =
             ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs.try_clone()?);
-        process::lead_session(command, Some(theirs));
+        process::lead_session(command, theirs);
         Ok(Self { ours: File::from(ours) })
     }
 
