@@ -1,12 +1,12 @@
 //! Payloads unpacked in the background, while scriptlets of packages before them run.
 //!
-//! A scriptlet keeps one core busy at most, and many do little but wait for programs to start; decompression takes
-//! the rest. Packages are unpacked in the order in which they are installed, each into a directory of its own.
+//! A scriptlet keeps one core busy at most; decompression takes the rest, and that one too while the transaction waits
+//! for a payload. Packages are unpacked in the order in which they are installed, each into a directory of its own.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, available_parallelism};
 
 use anyhow::{Context, Result};
@@ -16,6 +16,7 @@ use super::{Origin, Package, Transaction, payload};
 /// The payloads of a transaction. When it is dropped, what is not being unpacked already is given up.
 pub(super) struct Staging<'a> {
     tx: &'a Transaction<'a>,
+    queue: Arc<Queue>,
     unpacked: Receiver<(usize, Result<bool>)>,
     /// Those that are ready before it is their turn.
     ready: BTreeSet<usize>,
@@ -35,12 +36,17 @@ impl<'a> Staging<'a> {
         'a: 'scope,
     {
         let (done, unpacked) = channel();
-        let waiting = Arc::new(Mutex::new(installs.into_iter()));
-        for _ in 0..available_parallelism().map_or(1, usize::from) {
-            let (done, waiting) = (done.clone(), waiting.clone());
+        let queue = Arc::new(Queue::new(installs));
+        let cores = available_parallelism().map_or(1, usize::from);
+        for worker in 0..cores {
+            let (done, queue) = (done.clone(), queue.clone());
+            // the last core is the scriptlets'
+            let next = match worker > 0 && worker + 1 == cores {
+                true => Queue::next_awaited,
+                false => Queue::next,
+            };
             scope.spawn(move || {
-                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-                while let Some(package) = next() {
+                while let Some(package) = next(&queue) {
                     let kept = unpack(tx, package, &packages[package]);
                     if done.send((package, kept)).is_err() {
                         break;
@@ -48,20 +54,86 @@ impl<'a> Staging<'a> {
                 }
             });
         }
-        Self { tx, unpacked, ready: BTreeSet::new(), kept: 0 }
+        Self { tx, queue, unpacked, ready: BTreeSet::new(), kept: 0 }
     }
 
     /// The directory with the verified files of a package, once they are there. Fails as soon as any payload did.
     pub fn take(&mut self, package: usize) -> Result<PathBuf> {
         while !self.ready.remove(&package) {
-            let (ready, kept) = self.unpacked.recv().context("waiting for a payload nobody unpacks")?;
+            let (ready, kept) = match self.unpacked.try_recv() {
+                Ok(unpacked) => unpacked,
+                Err(_) => self.wait()?,
+            };
             self.kept += usize::from(kept?);
             self.ready.insert(ready);
         }
         Ok(directory(self.tx, package))
     }
+
+    /// Waits for the next payload, with all cores at work.
+    fn wait(&mut self) -> Result<(usize, Result<bool>)> {
+        self.queue.set_awaited(true);
+        let unpacked = self.unpacked.recv().context("waiting for a payload nobody unpacks");
+        self.queue.set_awaited(false);
+        unpacked
+    }
 }
 
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        self.queue.give_up();
+    }
+}
+
+/// Packages to unpack.
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    left: std::vec::IntoIter<usize>,
+    /// Whether the transaction waits for a payload.
+    awaited: bool,
+}
+
+impl Queue {
+    fn new(packages: Vec<usize>) -> Self {
+        let state = State { left: packages.into_iter(), awaited: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // nothing that holds it can panic half way
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next package, at once; none at the end.
+    fn next(&self) -> Option<usize> {
+        let next = self.state().left.next();
+        if next.is_none() {
+            self.changed.notify_all();
+        }
+        next
+    }
+
+    /// The next package, once the transaction waits for one; none at the end.
+    fn next_awaited(&self) -> Option<usize> {
+        let idle = |state: &mut State| !state.awaited && state.left.len() > 0;
+        let waited = self.changed.wait_while(self.state(), idle);
+        waited.unwrap_or_else(PoisonError::into_inner).left.next()
+    }
+
+    fn set_awaited(&self, awaited: bool) {
+        self.state().awaited = awaited;
+        self.changed.notify_all();
+    }
+
+    fn give_up(&self) {
+        self.state().left = Vec::new().into_iter();
+        self.changed.notify_all();
+    }
+}
 /// Unpacks a payload; whether it was in the store decompressed.
 fn unpack(tx: &Transaction, number: usize, package: &Package) -> Result<bool> {
     let Origin::File(rpm) = &package.origin else { return Ok(false) };
