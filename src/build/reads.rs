@@ -4,7 +4,7 @@
 //! that are listed. It does not tell of files that are looked at by name alone (stat(2), a failed open(2)): who wants
 //! to know what a command depends on has to compare names besides.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
@@ -30,28 +30,29 @@ pub struct Opened {
 /// Watches the directories of a rootfs.
 pub struct Reads {
     queue: OwnedFd,
-    /// The directory of each watch, relative to the root, and the other way round.
+    /// The directory of each watch, relative to the root.
     dirs: HashMap<i32, PathBuf>,
-    watched: HashSet<PathBuf>,
+    /// False from when this user could watch no more.
+    all_watched: bool,
 }
 
 impl Reads {
     /// None if this user may have no more inotify instances.
     pub fn new() -> Option<Self> {
         let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
-        Some(Self { queue, dirs: HashMap::new(), watched: HashSet::new() })
+        Some(Self { queue, dirs: HashMap::new(), all_watched: true })
     }
 
-    /// Does something, and tells what of `directories`, which are all those of the rootfs `root`, was opened
-    /// meanwhile; none if the kernel can't tell.
-    pub fn during<'d, T>(
+    /// Does something, and tells what in the rootfs `root` was opened meanwhile; none if the kernel can't tell.
+    /// `directories` are those that came since the last call, at first all.
+    pub fn during<T>(
         &mut self,
         root: &Path,
-        directories: impl Iterator<Item = &'d Path>,
+        directories: Vec<PathBuf>,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<(T, Option<Opened>)> {
         self.collect(&mut Opened::default())?;
-        let all_watched = self.watch(root, directories);
+        self.watch(root, directories);
         let (stop, stopped) = io::pipe().map(|(read, write)| (write, read)).context("making a pipe")?;
         let (done, opened) = thread::scope(|scope| {
             let listening = scope.spawn(|| self.listen(stopped.as_fd()));
@@ -59,26 +60,24 @@ impl Reads {
             drop(stop);
             (done, listening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        Ok((done?, opened?.filter(|_| all_watched)))
+        Ok((done?, opened?.filter(|_| self.all_watched)))
     }
 
-    /// Watches directories that are not watched yet; false if this user may watch no more.
-    fn watch<'d>(&mut self, root: &Path, directories: impl Iterator<Item = &'d Path>) -> bool {
+    fn watch(&mut self, root: &Path, directories: Vec<PathBuf>) {
         let flags = WatchFlags::OPEN
             | WatchFlags::ACCESS
             | WatchFlags::CLOSE_NOWRITE
             | WatchFlags::ONLYDIR
             | WatchFlags::DONT_FOLLOW;
         for dir in directories {
-            if self.watched.contains(dir) {
-                continue;
+            match inotify::add_watch(&self.queue, root.join(&dir), flags) {
+                // a directory that was renamed has its old number: it gets its new name here
+                Ok(number) => drop(self.dirs.insert(number, dir)),
+                // it went again
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(_) => self.all_watched = false,
             }
-            let Ok(number) = inotify::add_watch(&self.queue, root.join(dir), flags) else { return false };
-            // a directory that was renamed has its old number
-            self.dirs.insert(number, dir.to_owned()).map(|old| self.watched.remove(&old));
-            self.watched.insert(dir.to_owned());
         }
-        true
     }
 
     /// Collects events until the other end of `stop` is closed: the kernel's queue is short.
@@ -117,7 +116,7 @@ impl Reads {
             let flags = event.events();
             complete &= !flags.contains(ReadFlags::QUEUE_OVERFLOW);
             if flags.contains(ReadFlags::IGNORED) {
-                self.dirs.remove(&event.wd()).map(|dir| self.watched.remove(&dir));
+                self.dirs.remove(&event.wd());
                 continue;
             }
             let Some(dir) = self.dirs.get(&event.wd()) else { continue };
@@ -155,11 +154,10 @@ mod tests {
         sh("mkdir -p a/b; echo 1 > a/1; echo 2 > a/b/2; cp /bin/true a/tool; ln -s a link").unwrap();
         let mut reads = Reads::new().unwrap();
         // what happened before does not count, and a directory that is another one does
-        let directories = || ["", "a", "a/b"].map(Path::new).into_iter();
-        reads
-            .during(dir.path(), directories(), || sh("cat a/1; rm -r a/b; mkdir a/b; echo 2 > a/b/2"))
-            .unwrap();
-        let ((), found) = reads.during(dir.path(), directories(), || sh(script)).unwrap();
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+        let replace = || sh("cat a/1; rm -r a/b; mkdir a/b; echo 2 > a/b/2");
+        reads.during(dir.path(), paths(&["", "a", "a/b"]), replace).unwrap();
+        let ((), found) = reads.during(dir.path(), paths(&["a/b"]), || sh(script)).unwrap();
         let found = found.unwrap();
         let file =
             |(path, read): (&PathBuf, &bool)| format!("{}{}", path.display(), if *read { "" } else { "?" });

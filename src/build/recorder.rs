@@ -145,7 +145,7 @@ impl<'a> Recorder<'a> {
             return Ok(Ended { outcome: self.sandbox.run(command)?, reused: false, opened: None });
         };
         let run = || self.sandbox.run(command);
-        let (outcome, opened) = reads.during(&self.sandbox.rootfs, journal.directories(), run)?;
+        let (outcome, opened) = reads.during(&self.sandbox.rootfs, journal.new_directories(), run)?;
         Ok(Ended { outcome, reused: false, opened })
     }
 

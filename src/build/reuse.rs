@@ -18,6 +18,7 @@
 //! failed or were short ([`WORTH_KEEPING`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -40,7 +41,7 @@ use crate::sandbox::{Command, Outcome, SOURCE_DATE_EPOCH, Sandbox};
 use crate::store::{self, Store};
 
 /// Part of the digest of a command: another form of the records, or another sandbox, makes another.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Looking whether a run can be spared takes tens of milliseconds.
 const WORTH_KEEPING: Duration = Duration::from_millis(100);
@@ -98,9 +99,9 @@ struct Content {
 #[derive(Default)]
 pub struct Known {
     /// Files that scripts left or packages brought.
-    contents: HashMap<PathBuf, Content>,
+    contents: HashMap<OsString, Content>,
     /// See [`attributes`].
-    attributes: HashMap<PathBuf, String>,
+    attributes: HashMap<OsString, String>,
 }
 
 /// What was there before a command changed it; nothing where it made something.
@@ -118,14 +119,14 @@ impl Known {
                 continue;
             }
             if meta.nlink() > 1 {
-                // it may be changed by its other names
-                self.contents.clear();
+                // it may be changed by its other names, and so may its attributes
+                *self = Self::default();
                 return Ok(());
             }
             let Some(content) = content(&rootfs, sandbox.epoch, &path)? else { continue };
             // before the next script changes it
-            self.attributes.insert(path.clone(), attributes(rootfs.path(), &path, &meta)?);
-            self.contents.insert(path, content);
+            self.attributes.insert(path.clone().into(), attributes(rootfs.path(), &path, &meta)?);
+            self.contents.insert(path.into(), content);
         }
         Ok(())
     }
@@ -134,7 +135,7 @@ impl Known {
     pub fn note_placed(&mut self, sandbox: &Sandbox, files: &[Placed<'_>]) {
         for Placed { path, sha256, size, mtime } in files {
             let content = Content { sha256: *sha256, size: *size, mtime: time(*mtime, sandbox.epoch) };
-            self.contents.insert(relative(path), content);
+            self.contents.insert(relative(path).into(), content);
         }
     }
 
@@ -142,14 +143,17 @@ impl Known {
     pub fn forget(&mut self, changes: &Changes) {
         for path in changes.created.iter().chain(&changes.modified).chain(&changes.removed) {
             let path = relative(path);
-            self.contents.remove(&path);
-            self.attributes.remove(&path);
+            self.contents.remove(path.as_os_str());
+            self.attributes.remove(path.as_os_str());
         }
     }
 
     /// What these changes were made to; or what was there and is not known.
     fn before(&self, changes: &Changes) -> Result<Before<'_>, PathBuf> {
-        let known = |path: PathBuf| match (self.contents.get(&path), self.attributes.get(&path)) {
+        let known = |path: PathBuf| match (
+            self.contents.get(path.as_os_str()),
+            self.attributes.get(path.as_os_str()),
+        ) {
             (Some(content), Some(attributes)) => Ok((path, Some((content, attributes)))),
             _ => Err(path),
         };
@@ -160,10 +164,11 @@ impl Known {
 
     /// Looks at those of `paths` that are not known.
     fn learn<'p>(&mut self, root: &Path, paths: impl Iterator<Item = &'p Path>) -> Result<()> {
-        let unknown: Vec<&Path> = paths.filter(|path| !self.attributes.contains_key(*path)).collect();
+        let unknown: Vec<&Path> =
+            paths.filter(|path| !self.attributes.contains_key(path.as_os_str())).collect();
         let looked = unknown
             .into_par_iter()
-            .map(|path| Ok((path.to_owned(), attributes(root, path, &look(root, path)?)?)));
+            .map(|path| Ok((path.into(), attributes(root, path, &look(root, path)?)?)));
         self.attributes.extend(looked.collect::<Result<Vec<_>>>()?);
         Ok(())
     }
@@ -234,7 +239,7 @@ impl<'a> Steps<'a> {
         if names(journal.paths(), &step.listed, &known.attributes, &Before::new())? != step.names {
             return Ok(Some("other names are there".to_owned()));
         }
-        let is_same = |path: &Path, content: &Content| match known.contents.get(path) {
+        let is_same = |path: &Path, content: &Content| match known.contents.get(path.as_os_str()) {
             Some(known) => known.sha256 == content.sha256,
             None => open(path).is_some_and(|mut file| is(&content.sha256, &mut file)),
         };
@@ -304,7 +309,7 @@ impl<'a> Steps<'a> {
         let unchanged: Vec<PathBuf> = opened.filter(|path| !before.contains_key(path)).collect();
         // of what came and went during the run there is none
         let contents = unchanged.into_par_iter().filter_map(|path| {
-            let content = match known.contents.get(&path) {
+            let content = match known.contents.get(path.as_os_str()) {
                 Some(known) => Ok(known.clone()),
                 None => content(&rootfs, self.sandbox.epoch, &path).transpose()?,
             };
@@ -403,33 +408,31 @@ fn absolute(path: &Path) -> String {
 }
 
 fn is_quiet(path: &Path) -> bool {
-    QUIET.iter().any(|tree| path.starts_with(tree))
+    let path = path.as_os_str().as_bytes();
+    let below = |tree: &&str| path.strip_prefix(tree.as_bytes());
+    QUIET.iter().filter_map(below).any(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Digests those of the sorted `paths` of a rootfs that matter, and those in the directories `listed`, with their
+/// Digests those of the `paths` of a rootfs that matter, and those in the directories `listed`, with their
 /// attributes; as they were before.
 fn names<'p>(
     paths: impl Iterator<Item = &'p Path>,
     listed: &BTreeSet<PathBuf>,
-    attributes: &'p HashMap<PathBuf, String>,
+    attributes: &'p HashMap<OsString, String>,
     before: &'p Before,
 ) -> Result<Digest> {
     let there = paths.filter(|path| !before.contains_key(*path));
-    let there = there.filter_map(|path| Some((path, attributes.get(path)?)));
-    let gone = before.iter().filter_map(|(path, known)| Some((path.as_path(), known.as_ref()?.1)));
-    let all: BTreeMap<&Path, &String> = there.chain(gone).collect();
+    let there = there.filter_map(|path| Some((path.as_os_str(), attributes.get(path.as_os_str())?)));
+    let gone = before.iter().filter_map(|(path, known)| Some((path.as_os_str(), known.as_ref()?.1)));
+    let mut all: Vec<(&OsStr, &String)> = there.chain(gone).collect();
+    all.sort();
     let mut hasher = Hasher::new(std::io::sink());
-    let mut tree: Option<&Path> = None;
     for (path, attributes) in all {
-        // what is in a quiet tree comes after its directory
-        if tree.is_some_and(|tree| path.starts_with(tree)) {
-            if !path.parent().is_some_and(|dir| listed.contains(dir)) {
-                continue;
-            }
-        } else {
-            tree = QUIET.iter().any(|tree| path == Path::new(tree)).then_some(path);
+        let counts = |dir: &Path| !is_quiet(dir) || listed.contains(dir);
+        if !Path::new(path).parent().is_none_or(counts) {
+            continue;
         }
-        for field in [path.as_os_str().as_bytes(), attributes.as_bytes()] {
+        for field in [path.as_bytes(), attributes.as_bytes()] {
             hasher.write_all(field).and_then(|()| hasher.write_all(b"\0")).context("digesting names")?;
         }
     }
@@ -539,10 +542,8 @@ mod tests {
                 sh(&sandbox.rootfs, script);
                 Ok(())
             };
-            let directories = ["", "etc", "usr", "usr/bin", "usr/share/doc/a", "usr/share/doc/read"];
             let mut reads = Reads::new().unwrap();
-            let ((), opened) =
-                reads.during(&sandbox.rootfs, directories.map(Path::new).into_iter(), run).unwrap();
+            let ((), opened) = reads.during(&sandbox.rootfs, journal.new_directories(), run).unwrap();
             let outcome = Outcome { status: 0, output: "said".into(), duration: WORTH_KEEPING };
             let changes = journal.take().unwrap();
             self.steps(&sandbox).keep(&outcome, &changes, opened.unwrap(), &journal, &mut known).unwrap();
