@@ -4,7 +4,7 @@
 //! of librpm (rpm: `lib/rpmdb.c`, `lib/backend/sqlite.c`), so that rpm queries, verifies and changes
 //! what strata wrote. A derived layer goes on with its parent's file: rows that stay keep their `hnum`.
 //!
-//! Changes are made in a working copy next to the database. When all are done its content is written out in
+//! Changes are made in a working copy. When all are done its content is written out in
 //! one pass (`VACUUM INTO`) and put in place by a rename: the bytes depend on the rows alone, nothing of
 //! removed packages is left in free pages, and nobody sees a database half changed. The file is in journal
 //! mode DELETE, not librpm's WAL, because a WAL database can't be opened on a read-only `/usr`.
@@ -99,19 +99,22 @@ pub struct Rpmdb {
     connection: Connection,
     /// The working copy.
     _work: NamedTempFile,
-    /// What it is to replace.
-    target: PathBuf,
+    /// The directory it is in.
+    scratch: PathBuf,
 }
 
+/// A complete rpmdb.sqlite that has no name yet.
+pub struct Finished(NamedTempFile);
+
 impl Rpmdb {
-    /// Opens `path` for writing inside one transaction, or creates it with librpm's schema. The file at `path`
-    /// changes with [`Rpmdb::finish`] only; without it, not at all.
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::open_copy(path).with_context(|| format!("opening the rpmdb {}", path.display()))
+    /// Opens a copy of `path`, or a new one with librpm's schema, for writing inside one transaction. Files are in
+    /// `scratch`, a directory of the same file system, until [`Finished::put`] changes that at `path`.
+    pub fn open(path: &Path, scratch: &Path) -> Result<Self> {
+        Self::open_copy(path, scratch).with_context(|| format!("opening the rpmdb {}", path.display()))
     }
 
-    fn open_copy(path: &Path) -> Result<Self> {
-        let work = NamedTempFile::new_in(parent(path))?;
+    fn open_copy(path: &Path, scratch: &Path) -> Result<Self> {
+        let work = NamedTempFile::new_in(scratch)?;
         if path.try_exists()? {
             refuse_pending_wal(path)?;
             fs::copy(path, work.path()).context("copying it")?;
@@ -130,7 +133,7 @@ impl Rpmdb {
             connection.execute_batch(&index.schema())?;
         }
         connection.set_prepared_statement_cache_capacity(2 * INDEXES.len());
-        Ok(Self { connection, _work: work, target: path.to_owned() })
+        Ok(Self { connection, _work: work, scratch: scratch.to_owned() })
     }
 
     /// Opens an rpmdb of any format to read it; the file may be on a read-only file system.
@@ -201,18 +204,26 @@ impl Rpmdb {
         Ok(())
     }
 
-    /// Commits, leaves the file in journal mode DELETE without side files, and syncs it.
-    pub fn finish(self) -> Result<()> {
-        let target = &self.target;
-        let context = || format!("writing the rpmdb {}", target.display());
-        let result = NamedTempFile::new_in(parent(target)).with_context(context)?;
-        let path = result.path().to_str().context("the path is not UTF-8").with_context(context)?;
-        self.connection.execute_batch("COMMIT").with_context(context)?;
-        self.connection.execute("VACUUM INTO ?1", [path]).with_context(context)?;
-        for suffix in ["-wal", "-shm"] {
-            remove_if_there(&side_file(target, suffix)).with_context(context)?;
-        }
-        persist(result, target)
+    /// Commits, leaves the file in journal mode DELETE, and syncs it.
+    pub fn finish(self) -> Result<Finished> {
+        let result = NamedTempFile::new_in(&self.scratch)?;
+        let path = result.path().to_str().context("the path is not UTF-8")?;
+        self.connection.execute_batch("COMMIT")?;
+        self.connection.execute("VACUUM INTO ?1", [path])?;
+        result.as_file().sync_all()?;
+        Ok(Finished(result))
+    }
+}
+
+impl Finished {
+    /// Makes it that at `path`, without side files.
+    pub fn put(self, path: &Path) -> Result<()> {
+        let remove = |suffix| remove_if_there(&side_file(path, suffix));
+        ["-wal", "-shm"]
+            .into_iter()
+            .try_for_each(remove)
+            .with_context(|| format!("writing {}", path.display()))?;
+        persist(self.0, path)
     }
 }
 
@@ -221,8 +232,4 @@ fn remove_if_there(path: &Path) -> std::io::Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

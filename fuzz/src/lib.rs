@@ -85,7 +85,7 @@ fn index(blob: &[u8]) {
     thread_local! {
         static RPMDB: RefCell<Rpmdb> = RefCell::new({
             let directory = tempfile::tempdir().expect("there is room for a directory");
-            Rpmdb::open(&directory.path().join("rpmdb.sqlite")).expect("an rpmdb can be made")
+            Rpmdb::open(&directory.path().join("rpmdb.sqlite"), directory.path()).expect("an rpmdb can be made")
         });
     }
     RPMDB.with_borrow_mut(|rpmdb| {

@@ -32,6 +32,7 @@ mod order;
 pub(crate) mod owner;
 pub mod payload;
 mod place;
+mod record;
 mod satisfy;
 pub mod script;
 mod staging;
@@ -39,7 +40,7 @@ mod sysusers;
 mod trigger;
 pub mod verified;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -48,15 +49,16 @@ use rayon::prelude::*;
 use rpm::FileFlags;
 use rustix::fs::FileType;
 
-use self::fate::{Fate, Fates, State, TRANSACTION_COLOR, Wanted};
+use self::fate::{Fate, Fates, State, Wanted};
 use self::order::{Direction, order};
+use self::record::Record;
 use self::staging::Staging;
 use self::trigger::Priority;
 use self::verified::Verified;
 use crate::actor::Placed;
 use crate::error::hinted;
 use crate::ledger::Ledger;
-use crate::package::header::{FileEntry, Header, HeaderDependency, InstallTags, Phase, Scriptlet, Trigger};
+use crate::package::header::{FileEntry, Header, HeaderDependency, Phase, Scriptlet, Trigger};
 use crate::package::{Arch, Nevra};
 use crate::progress::{Progress, Unit};
 use crate::rootfs::Rootfs;
@@ -313,8 +315,7 @@ impl Run<'_> {
         for package in self.erases.clone() {
             self.erase(package)?;
         }
-        self.posttrans()?;
-        self.write_rpmdb()?;
+        self.conclude()?;
         self.report.verified.settle();
         self.report.kept = self.staging.kept;
         let (installed, kept, erased) = (self.installs.len(), self.report.kept, self.erases.len());
@@ -447,38 +448,25 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Writes all changes to the rpmdb at once.
-    #[tracing::instrument(level = "info", skip_all)]
-    fn write_rpmdb(&mut self) -> Result<()> {
+    /// Runs the last scripts, and records in the rpmdb what was done.
+    fn conclude(&mut self) -> Result<()> {
         let context = || format!("writing the rpmdb in {}", self.tx.rpmdb);
         self.rootfs.create_dir_all(self.tx.rpmdb).with_context(context)?;
-        let mut rpmdb = Rpmdb::open(&rpmdb_file(&self.rootfs, self.tx.rpmdb)?).with_context(context)?;
-        let tid = u32::try_from(self.tx.epoch).context("the epoch does not fit rpm's 32 bits")?;
-        for (time, &package) in (tid..).zip(&self.installs) {
-            let package = &self.packages[package];
-            let tags =
-                InstallTags { time, tid, color: TRANSACTION_COLOR, file_states: package.states().to_vec() };
-            let blob = package.header.to_rpmdb_blob(&tags)?;
-            rpmdb.add(&blob).with_context(|| format!("adding {} to the rpmdb", package.nevra()))?;
-        }
-        let mut restated: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        for &(package, file, state) in &self.restated {
-            let states = restated.entry(package).or_insert_with(|| self.packages[package].states().to_vec());
-            if let Some(known) = states.get_mut(file) {
-                *known = state as u8;
-            }
-        }
-        for (package, states) in restated {
-            if let Origin::Rpmdb(hnum) = self.packages[package].origin {
-                rpmdb.set_file_states(hnum, &states).with_context(context)?;
-            }
-        }
-        for &package in &self.erases {
-            if let Origin::Rpmdb(hnum) = self.packages[package].origin {
-                rpmdb.remove(hnum).with_context(context)?;
-            }
-        }
-        rpmdb.finish().with_context(context)
+        let before = Rpmdb::open(&rpmdb_file(&self.rootfs, self.tx.rpmdb)?, self.tx.staging)?;
+        let record = Record {
+            tx: self.tx,
+            packages: self.packages,
+            installs: self.installs.clone(),
+            erases: self.erases.clone(),
+            restated: std::mem::take(&mut self.restated),
+        };
+        let after = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| record.write(before));
+            self.posttrans()?;
+            writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).with_context(context)
+        })?;
+        // looked up again: a script may have put a link there
+        after.put(&rpmdb_file(&self.rootfs, self.tx.rpmdb)?)
     }
 
     fn present(&self) -> impl Iterator<Item = usize> + '_ {

@@ -156,9 +156,9 @@ pub fn debian() -> &'static [&'static str] {
 }
 
 pub fn write(path: &Path, change: impl FnOnce(&mut Rpmdb)) {
-    let mut db = Rpmdb::open(path).unwrap();
+    let mut db = Rpmdb::open(path, path.parent().unwrap()).unwrap();
     change(&mut db);
-    db.finish().unwrap();
+    db.finish().unwrap().put(path).unwrap();
 }
 
 pub fn blob(rpm: &Path, time: u32) -> Vec<u8> {

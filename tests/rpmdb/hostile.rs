@@ -77,7 +77,7 @@ fn a_file_that_is_no_rpmdb_is_refused() {
     fs::write(&path, "something else").unwrap();
     let error = format!("{:#}", Rpmdb::open_read_only(&path).err().unwrap());
     assert!(error.contains("opening the rpmdb") && error.contains("not a database of rpm"), "{error}");
-    assert!(Rpmdb::open(&path).is_err());
+    assert!(Rpmdb::open(&path, path.parent().unwrap()).is_err());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing is left behind");
 }
 
@@ -89,7 +89,7 @@ fn a_database_with_pending_changes_is_refused() {
     writer.execute_batch("PRAGMA journal_mode = WAL; DELETE FROM Enhancename").unwrap();
     let error = format!("{:#}", Rpmdb::open_read_only(&ours).err().unwrap());
     assert!(error.contains("write-ahead log"), "{error}");
-    assert!(Rpmdb::open(&ours).is_err());
+    assert!(Rpmdb::open(&ours, ours.parent().unwrap()).is_err());
     drop(writer);
     assert!(Rpmdb::open_read_only(&ours).is_ok());
 }

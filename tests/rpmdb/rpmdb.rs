@@ -224,7 +224,7 @@ fn an_unfinished_change_leaves_nothing() {
     let fixture = Fixture::new();
     let ours = fixture.strata(&fixture.rpms);
     let before = fs::read(&ours).unwrap();
-    let mut db = Rpmdb::open(&ours).unwrap();
+    let mut db = Rpmdb::open(&ours, ours.parent().unwrap()).unwrap();
     db.remove(1).unwrap();
     drop(db);
     assert!(fs::read(&ours).unwrap() == before);
