@@ -1,47 +1,35 @@
 #!/bin/bash
 # Times making a chunked, compressed image of an installed root: strata's packing against chunkah's, interleaved.
 #
-#   chunk.sh CORPUS CHUNKAH [SIZE] [RUNS]
+#   chunk.sh CORPUS CHUNKAH [SIZE] [RUNS]      (peers.sh)
 #
-# CORPUS and SIZE are as peers.sh has them, RUNS is 3 if not given. CHUNKAH is the program, built from
-# https://github.com/coreos/chunkah with `cargo build --release`. Needs root. What is measured, RUNS times each, is the
-# root of all three layers' packages into a new OCI layout of at most 64 layers, gzip at what each has by default:
+# CHUNKAH is the program, built from https://github.com/coreos/chunkah with `cargo build --release`. What is measured,
+# RUNS times each, is the root of all three layers' packages into a new OCI layout of at most 64 layers, gzip at what each
+# has by default:
 #
 #   strata    examples/chunk.rs: chunk plan, tar, digests and compression, as a build does it
 #   chunkah   chunkah build --compressed
 #
 # Prints the medians, lines `bench chunk-METRIC: ours S s, peer S s, ratio R, peak MiB` (bench.py), and the sizes.
 set -euo pipefail
-snapshot=$(realpath "${1:?a corpus, see the head of this file}/${3:-full}/2025-02-03")
-key=$(realpath "$1/keys/RPM-GPG-KEY-strata-test")
 chunkah=$(realpath "${2:?the program chunkah, see the head of this file}")
-runs=${4:-3}
-here=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/strata-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/peers.sh" "$1" "${@:3}"
 
-"$here/benches/snapshot-stream.sh" "$snapshot" "$key" "$work/manifests"
-(cd "$work" && STRATA_STORE=$work/lock "$here/target/release/strata" -q lock corpus) > "$work/log"
+"$strata" -q lock corpus > "$work/log"
 for layer in bootc coreos node; do
-    awk -v snapshot="$snapshot" -F'"' '
-        /^repo = / { repo = $2 }
-        /^location = / { location = $2 }
-        /^sha256 = / { print snapshot "/" repo "/" location }
-    ' "$work/lockfiles/corpus/$layer.$(uname -m).toml" > "$work/rpms"
+    locked $layer > "$work/rpms"
     xargs -a "$work/rpms" "$here/target/release/examples/install" "$work/root" > "$work/log" 2>&1 ||
         { cat "$work/log" >&2; exit 1; }
 done
 
-# Debian's rpm, which chunkah asks for packages, looks elsewhere by default.
-mkdir "$work/home"
-printf '%%_dbpath /usr/lib/sysimage/rpm\n' > "$work/home/.rpmmacros"
-
 run_strata() { "$here/target/release/examples/chunk" "$work/root" "$out"; }
 
+# Debian's rpm, which chunkah asks for packages, looks for them where the peers' macros say.
 run_chunkah() { HOME=$work/home "$chunkah" build --rootfs "$work/root" --compressed --output "oci:$out"; }
 
 export -f run_strata run_chunkah
-export work here chunkah out
+export chunkah out
 for run in $(seq "$runs"); do
     for what in strata chunkah; do
         out=$work/$what.$run

@@ -1,4 +1,4 @@
-# What the benchmarks against dnf and buildah share. Sourced with CORPUS [SIZE] [RUNS]; needs root.
+# What the benchmarks against dnf, rpm, buildah and chunkah share. Sourced with CORPUS [SIZE] [RUNS]; needs root.
 #
 # CORPUS holds SIZE/2025-02-03, a snapshot as snapshot-stream.sh takes it, and keys/RPM-GPG-KEY-strata-test.
 # SIZE is `full`, RUNS 3 if not given. Where dracut is among the packages, both sides make an initramfs.
@@ -56,11 +56,26 @@ with_api() {
     ' sh "$root" "$@" > "$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }
 }
 
-# Installs the packages of a layer into a root; in the lowest layer with dracut, also makes the initramfs.
-install_layer() {
-    local layer=$1 root=$2 specs kernel
+# The files of the packages that the lockfile of a layer names.
+locked() {
+    awk -v snapshot="$snapshot" -F'"' '
+        /^repo = / { repo = $2 }
+        /^location = / { location = $2 }
+        /^sha256 = / { print snapshot "/" repo "/" location }
+    ' "$STRATA_LOCKFILES/corpus/$1.$(uname -m).toml"
+}
+
+# Installs the packages of a layer into a root.
+install_packages() {
+    local layer=$1 root=$2 specs
     mapfile -t specs < "$snapshot/layers/$layer.packages"
     with_api "$root" dnf -q -y -c "$work/dnf.conf" --installroot="$root" --releasever=9 --noplugins install "${specs[@]}"
+}
+
+# The same; in the lowest layer with dracut, also makes the initramfs.
+install_layer() {
+    local layer=$1 root=$2 kernel
+    install_packages "$layer" "$root"
     rm -rf "$root/var/cache/dnf"
     if [ "$layer" = bootc ] && [ -x "$root/usr/bin/dracut" ]; then
         kernel=$(ls "$root/usr/lib/modules")
@@ -68,5 +83,5 @@ install_layer() {
             "/usr/lib/modules/$kernel/initramfs.img"
     fi
 }
-export -f storage with_api install_layer
-export work snapshot strata
+export -f storage with_api install_packages install_layer
+export work snapshot strata here

@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, reason = "a program of its own")]
 
+mod stages;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -20,8 +22,6 @@ use strata::image::tar::Tree;
 use strata::package::{Arch, source_name};
 use strata::progress::Silent;
 use strata::rpmdb::{self, Rpmdb};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 /// What chunkah has by default.
 const MOST: usize = 64;
@@ -29,11 +29,7 @@ const MOST: usize = 64;
 const USAGE: &str = "usage: chunk ROOTFS LAYOUT [gzip|zstd]";
 
 fn main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
-        .with_span_events(FmtSpan::CLOSE)
-        .with_writer(std::io::stderr)
-        .init();
+    stages::tell();
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let (rootfs, layout) = args.next().zip(args.next()).context(USAGE)?;
     let compression = match args.next().as_deref().and_then(Path::to_str) {

@@ -11,6 +11,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 
+mod stages;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,8 +30,6 @@ use strata::rootfs::Rootfs;
 use strata::rpmdb::Rpmdb;
 use strata::sandbox::{Sandbox, enter_namespace};
 use strata::store::Store;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 const RPMDB: &str = "/usr/lib/sysimage/rpm";
 
@@ -49,11 +49,7 @@ fn main() -> Result<ExitCode> {
     if let Some(status) = enter_namespace()? {
         return Ok(ExitCode::from(status));
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
-        .with_span_events(FmtSpan::CLOSE)
-        .with_writer(std::io::stderr)
-        .init();
+    stages::tell();
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let rootfs = args.next().context("usage: install ROOTFS RPM...")?;
     let rpms: Vec<PathBuf> = args.collect();

@@ -2,9 +2,8 @@
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
-use serde::Serialize;
 
-use super::{Answer, Global, print, print_json};
+use super::{Answer, Answered, Global, print, print_json};
 use crate::lint::{Finding, Level, Report, Rule, Source, lint, rules};
 
 /// How many findings of a rule are shown, as bootc does.
@@ -31,15 +30,6 @@ pub struct Args {
     /// Show all findings of a rule, not the first 5
     #[arg(long)]
     no_truncate: bool,
-}
-
-/// The JSON form; see [`crate::lint`].
-#[derive(Serialize)]
-struct Answered<'a> {
-    subject: &'a str,
-    failed: bool,
-    #[serde(flatten)]
-    report: &'a Report,
 }
 
 fn names() -> Vec<&'static str> {

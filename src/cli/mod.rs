@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::time::uptime;
 
@@ -135,6 +136,15 @@ pub enum Answer {
     No,
     /// The command ran in another process, which ended with this status.
     Elsewhere(u8),
+}
+
+/// What a check of an image prints as JSON: its report, between the question and the answer.
+#[derive(Serialize)]
+struct Answered<'a, R> {
+    subject: &'a str,
+    failed: bool,
+    #[serde(flatten)]
+    report: &'a R,
 }
 
 /// Runs the command of this process's arguments.
@@ -269,7 +279,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 /// Writes a result to standard output as indented JSON.
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
+fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 

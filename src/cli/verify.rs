@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::screen::eprint_line;
-use super::{Answer, Global};
+use super::{Answer, Answered, Global};
 use crate::build::labels;
 use crate::configure;
 use crate::origins::remembered_entry;
@@ -29,15 +28,6 @@ pub struct Args {
     /// repeated
     #[arg(long, value_name = "GLOB")]
     ignore: Vec<String>,
-}
-
-/// The JSON form; see [`crate::verify`].
-#[derive(Serialize)]
-struct Answered<'a> {
-    subject: &'a str,
-    failed: bool,
-    #[serde(flatten)]
-    report: &'a Report,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<Answer> {

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -390,15 +390,7 @@ impl Layout {
         let context = || format!("bringing the blob {digest} to {}", self.root.display());
         let mut file = self.temp_file()?;
         bring(file.as_file_mut()).with_context(context)?;
-        let found = Digest::of_reader(&mut file.reopen()?).with_context(context)?;
-        ensure!(
-            found == (digest, blob.size()),
-            "{}: the source is damaged: it is {} of {} bytes, expected {} bytes",
-            context(),
-            found.0,
-            found.1,
-            blob.size()
-        );
+        check(blob, &mut file.reopen()?).with_context(context)?;
         store::persist(file, &path)?;
         Ok(path)
     }
@@ -550,6 +542,17 @@ pub(super) fn select<'e>(
             names => format!("it has {}", names.join(", ")),
         },
     ))
+}
+
+/// Compares what was read of a blob with what it should be.
+pub(super) fn check(blob: &Descriptor, content: &mut impl Read) -> Result<()> {
+    let (digest, size) = (digest_of(blob)?, blob.size());
+    let (found, length) = Digest::of_reader(content)?;
+    ensure!(
+        (found, length) == (digest, size),
+        "the source is damaged: it is {found} of {length} bytes, expected {size} bytes of {digest}"
+    );
+    Ok(())
 }
 
 /// The files of a directory that may not exist.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::{Descriptor, ImageIndex};
 
 use super::document::{Document, MAX_DOCUMENT};
-use super::oci::{Layout, digest_of, select};
+use super::oci::{Layout, check, digest_of, select};
 use super::opened::Access;
 use super::reference::{Place, Reference};
 use super::registry::Registry;
@@ -115,15 +115,7 @@ impl Source {
             }
         };
         file.rewind().with_context(context)?;
-        let found = Digest::of_reader(&mut file).with_context(context)?;
-        ensure!(
-            found == (digest, blob.size()),
-            "{}: the source is damaged: it is {} of {} bytes, expected {} bytes",
-            context(),
-            found.0,
-            found.1,
-            blob.size()
-        );
+        check(blob, &mut file).with_context(context)?;
         file.rewind().with_context(context)?;
         Ok(file)
     }

@@ -12,7 +12,7 @@ use crate::copy::{blobs, copy, raw};
 use crate::parity;
 use crate::registry::Registry;
 use crate::server::{Reply, Request, Server};
-use crate::world::{User, World, repositories, run, scratch};
+use crate::world::{User, World, package_digests, run, scratch};
 
 const KINDS: [&str; 4] = [
     "application/spdx+json",
@@ -186,19 +186,7 @@ fn provenance_names_all_inputs() {
         assert_eq!(dependencies[name.as_str()], hex(&sha256(bytes)));
     }
     // every package, by the digests of the repositories' files
-    let said = run(Command::new("find").arg(repositories().join("2025-02-03")).args([
-        "-name",
-        "*.rpm",
-        "-exec",
-        "sha256sum",
-        "{}",
-        "+",
-    ]));
-    let files: BTreeMap<&str, &str> = said
-        .lines()
-        .map(|line| line.split_once("  ").unwrap())
-        .map(|(digest, path)| (path.rsplit('/').next().unwrap(), digest))
-        .collect();
+    let files = package_digests();
     let format = "%{NAME}-%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}.%{ARCH}\n";
     let installed = parity::rpm(World::unpacked_node(), &["-qa", "--queryformat", format]);
     assert!(installed.lines().count() > 60);

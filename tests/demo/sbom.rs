@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::parity;
-use crate::world::{World, repositories, run};
+use crate::world::{World, package_digests, run};
 
 fn bill(form: &str, image: &str) -> Value {
     let (world, _) = World::built();
@@ -33,28 +33,11 @@ fn expected() -> BTreeSet<String> {
     said.lines().map(str::to_owned).collect()
 }
 
-/// The digests of all files of the repositories, by their names without `.rpm`.
-fn digests() -> BTreeMap<String, String> {
-    let said = run(Command::new("find").arg(repositories().join("2025-02-03")).args([
-        "-name",
-        "*.rpm",
-        "-exec",
-        "sha256sum",
-        "{}",
-        "+",
-    ]));
-    let digest = |line: &str| {
-        let (digest, path) = line.split_once("  ").unwrap();
-        (path.rsplit('/').next().unwrap().strip_suffix(".rpm").unwrap().to_owned(), digest.to_owned())
-    };
-    said.lines().map(digest).collect()
-}
-
 /// The digest of a package's file, of which the purl gives the architecture.
 fn digest_of<'d>(digests: &'d BTreeMap<String, String>, name: &str, evr: &str, purl: &str) -> &'d str {
     let version = evr.rsplit(':').next().unwrap();
     let arch = purl.split("arch=").nth(1).unwrap().split('&').next().unwrap();
-    &digests[&format!("{name}-{version}.{arch}")]
+    &digests[&format!("{name}-{version}.{arch}.rpm")]
 }
 
 #[test]
@@ -67,7 +50,7 @@ fn spdx_says_what_rpm_says() {
         .collect();
     let binary =
         |package: &&Value| purl(package).starts_with("pkg:rpm/") && !purl(package).ends_with("arch=src");
-    let digests = digests();
+    let digests = package_digests();
     let mut found = BTreeSet::new();
     for package in list(&bill, "packages").iter().filter(binary) {
         let (name, evr) = (text(package, "/name"), text(package, "/versionInfo"));
@@ -121,7 +104,7 @@ fn spdx_relates_the_image_to_its_packages_and_to_the_one_below() {
 fn cyclonedx_says_what_rpm_says() {
     let (_, images) = World::built();
     let bill = bill("cyclonedx", &images[2].reference);
-    let digests = digests();
+    let digests = package_digests();
     let mut found = BTreeSet::new();
     for component in list(&bill, "components") {
         let (name, evr) = (text(component, "/name"), text(component, "/version"));

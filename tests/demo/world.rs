@@ -1,5 +1,6 @@
 //! A place to run strata in: manifests, repositories, lockfiles and store, and a user to run it as.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -169,6 +170,14 @@ pub fn repositories() -> &'static Path {
         demo_repos::generate(&dir).unwrap();
         dir
     })
+}
+
+/// The digests of the packages of the demo's older repositories, by the names of their files, as sha256sum has them.
+pub fn package_digests() -> BTreeMap<String, String> {
+    let find = ["-name", "*.rpm", "-exec", "sha256sum", "{}", "+"];
+    let said = run(Command::new("find").arg(repositories().join("2025-02-03")).args(find));
+    let lines = said.lines().map(|line| line.split_once("  ").unwrap());
+    lines.map(|(digest, path)| (path.rsplit('/').next().unwrap().to_owned(), digest.to_owned())).collect()
 }
 
 /// Runs a command, which must succeed; gives its standard output.
