@@ -26,6 +26,7 @@
 //! makes a change between directory and file unambiguous: the old one goes with the first chunk, the new one
 //! comes with a later one.
 
+mod archive;
 pub mod attach;
 pub mod chunk;
 pub(crate) mod contents;

@@ -1,18 +1,17 @@
 //! Where images are read: layouts, archives of these, registries.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io::{self, Seek};
 
-use anyhow::{Context, Result, bail, ensure};
-use oci_spec::image::{Descriptor, ImageIndex};
+use anyhow::{Context, Result, ensure};
+use oci_spec::image::Descriptor;
 
+use super::archive::Archive;
 use super::document::{Document, MAX_DOCUMENT};
 use super::oci::{Layout, check, digest_of, select};
 use super::opened::Access;
 use super::reference::{Place, Reference};
 use super::registry::Registry;
-use super::untar::Reader;
 use crate::digest::Digest;
 use crate::error::hinted;
 use crate::store::Store;
@@ -22,7 +21,7 @@ pub enum Source {
     /// A layout, the store's or another.
     Layout(Layout),
     /// A tar of a layout.
-    Archive(PathBuf),
+    Archive(Archive),
     /// A repository of a registry.
     Registry(Box<Registry>),
 }
@@ -33,7 +32,7 @@ impl Source {
         Ok(match &image.place {
             Place::Layout { dir, .. } => Self::Layout(Layout::open(dir)?),
             Place::Store { .. } => Self::Layout(Layout::create(&access.store.images())?),
-            Place::Archive { file, .. } => Self::Archive(file.clone()),
+            Place::Archive { file, .. } => Self::Archive(Archive::open(file)?),
             Place::Registry { host, repository, .. } => {
                 Self::Registry(Box::new(Registry::new(host, repository, access.offline, access.authfile)))
             }
@@ -57,9 +56,8 @@ impl Source {
                     None => Document::parse(bytes),
                 }
             }
-            (Self::Archive(file), Place::Archive { name, .. }) => {
-                let entries = archived(file)?;
-                self.document(select(&entries, name.as_deref(), digest, file)?)
+            (Self::Archive(archive), Place::Archive { name, .. }) => {
+                self.document(select(&archive.entries()?, name.as_deref(), digest, archive.path())?)
             }
             (Self::Layout(layout), Place::Layout { name, .. }) => {
                 self.document(&layout.entry(name.as_deref(), digest)?)
@@ -79,7 +77,7 @@ impl Source {
         let mut bytes = Vec::new();
         match self {
             Self::Registry(registry) => bytes = registry.manifest(Some(&digest), "", MAX_DOCUMENT)?,
-            Self::Archive(file) => read_blob(file, entry, &mut bytes)?,
+            Self::Archive(archive) => archive.blob(entry, &mut bytes)?,
             Self::Layout(layout) => {
                 let path = layout.blob(&digest);
                 bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -92,7 +90,7 @@ impl Source {
     pub fn write(&self, blob: &Descriptor, to: &mut File) -> Result<()> {
         match self {
             Self::Registry(registry) => registry.blob(blob, to),
-            Self::Archive(file) => read_blob(file, blob, to),
+            Self::Archive(archive) => archive.blob(blob, to),
             Self::Layout(layout) => {
                 // from file to file the kernel copies, and shares the extents where the file system can
                 let path = layout.blob(&digest_of(blob)?);
@@ -124,7 +122,7 @@ impl Source {
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let entries = match self {
             Self::Registry(registry) => return registry.referrers(subject),
-            Self::Archive(file) => archived(file)?,
+            Self::Archive(archive) => archive.entries()?,
             Self::Layout(layout) => layout.entries()?,
         };
         let mut found = Vec::new();
@@ -143,34 +141,4 @@ fn checked(digest: &Digest, bytes: Vec<u8>) -> Result<Document> {
     let found = Digest::of(&bytes);
     ensure!(found == *digest, "the manifest is damaged: it is {found}, expected {digest}");
     Document::parse(bytes)
-}
-
-/// The entries of the index of an archive.
-fn archived(file: &Path) -> Result<Vec<Descriptor>> {
-    let mut index = Vec::new();
-    member(file, "index.json", |content| {
-        Ok(content.take(MAX_DOCUMENT).read_to_end(&mut index).map(drop)?)
-    })?;
-    let index: ImageIndex = serde_json::from_slice(&index)
-        .with_context(|| format!("reading the index.json of {}", file.display()))?;
-    Ok(index.manifests().clone())
-}
-
-/// Copies a blob out of an archive, no more than its size.
-fn read_blob(file: &Path, blob: &Descriptor, to: &mut impl io::Write) -> Result<()> {
-    let path = format!("blobs/sha256/{}", blob.digest().digest());
-    member(file, &path, |content| Ok(io::copy(&mut content.take(blob.size()), to).map(drop)?))
-}
-
-/// Gives the content of a member of a tar to `receive`.
-fn member(file: &Path, path: &str, receive: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<()> {
-    let context = || format!("reading {}", file.display());
-    let mut tar = Reader::new(BufReader::new(File::open(file).with_context(context)?));
-    while let Some(member) = tar.next_member().with_context(context)? {
-        let name = member.path.strip_prefix(b"./").unwrap_or(&member.path);
-        if member.is_file() && name == path.as_bytes() {
-            return receive(&mut tar.content()).with_context(context);
-        }
-    }
-    bail!("{}: it has no {path}, which archives of OCI layouts have", context())
 }

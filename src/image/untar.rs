@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -191,6 +191,17 @@ impl<R: Read> Reader<R> {
             xattrs,
             path,
         })
+    }
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// Passes over the content of the current member, of which nothing was read yet; tells where it begins.
+    pub fn pass(&mut self) -> Result<u64> {
+        let at = self.inner.stream_position()?;
+        self.inner
+            .seek(SeekFrom::Start(at.checked_add(self.rest).context("a file of the tar is too large")?))?;
+        (self.rest, self.content) = (0, 0);
+        Ok(at)
     }
 }
 
