@@ -231,10 +231,10 @@ fn wait(mut start: Start, input: &[u8], show: &mut dyn Write, watch: Watch) -> R
     let (mut child, init) = start.spawn()?;
     let stdin = child.stdin.take();
     let (output, excess) = std::thread::scope(|scope| {
-        scope.spawn(|| {
+        if let Some(mut stdin) = stdin.filter(|_| !input.is_empty()) {
             // a command that does not read its input is not in error
-            let _ = stdin.map(|mut stdin| stdin.write_all(input));
-        });
+            scope.spawn(move || drop(stdin.write_all(input)));
+        }
         let mut output = Tail::new(reader, show);
         let excess = match &init {
             Some(init) => init.attend(&mut output, watch)?,

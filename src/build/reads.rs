@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
@@ -80,20 +80,18 @@ impl Reads {
         }
     }
 
-    /// Collects events until the other end of `stop` is closed: the kernel's queue is short.
+    /// Collects events until the other end of `stop` is closed: the kernel's queue is short. Now and then, for to be
+    /// woken by each would take longer than many a command does.
     fn listen(&mut self, stop: impl AsFd) -> Result<Option<Opened>> {
+        const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
         let mut opened = Opened::default();
         let mut complete = true;
         loop {
-            let mut wanted = [
-                PollFd::new(&self.queue, PollFlags::IN),
-                PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
-            ];
-            match poll(&mut wanted, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error).context("waiting for inotify"),
-            }
-            let stopped = !wanted[1].revents().is_empty();
+            let stopped = match poll(&mut [PollFd::new(&stop, PollFlags::IN)], Some(&INTERVAL)) {
+                Ok(ended) => ended > 0,
+                Err(Errno::INTR) => false,
+                Err(error) => return Err(error).context("waiting for a command to end"),
+            };
             complete &= self.collect(&mut opened)?;
             if stopped {
                 return Ok(complete.then_some(opened));

@@ -86,7 +86,7 @@ struct Step {
 }
 
 /// A file as a command reads it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
     sha256: Digest,
     /// In bytes.
@@ -226,10 +226,11 @@ impl<'a> Steps<'a> {
         let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
         let epoch = self.sandbox.epoch;
         let open = |path: &Path| rootfs.open_file(&absolute(path)).ok().flatten();
-        let alike = |path: &Path, content: &Content| {
-            open(path)
+        let alike = |path: &Path, content: &Content| match known.contents.get(path.as_os_str()) {
+            Some(known) => known == content,
+            None => open(path)
                 .and_then(|file| file.metadata().ok())
-                .is_some_and(|meta| meta.len() == content.size && time(meta.mtime(), epoch) == content.mtime)
+                .is_some_and(|meta| meta.len() == content.size && time(meta.mtime(), epoch) == content.mtime),
         };
         let other = |path: &Path| Some(format!("/{} is another", path.display()));
         if let Some((path, _)) = step.reads.iter().find(|(path, content)| !alike(path, content)) {
@@ -239,9 +240,9 @@ impl<'a> Steps<'a> {
         if names(journal.paths(), &step.listed, &known.attributes, &Before::new())? != step.names {
             return Ok(Some("other names are there".to_owned()));
         }
-        let is_same = |path: &Path, content: &Content| match known.contents.get(path.as_os_str()) {
-            Some(known) => known.sha256 == content.sha256,
-            None => open(path).is_some_and(|mut file| is(&content.sha256, &mut file)),
+        let is_same = |path: &Path, content: &Content| {
+            known.contents.contains_key(path.as_os_str())
+                || open(path).is_some_and(|mut file| is(&content.sha256, &mut file))
         };
         let differs = step.reads.par_iter().find_any(|(path, content)| !is_same(path, content));
         Ok(differs.and_then(|(path, _)| other(path)))
