@@ -98,7 +98,7 @@ real-packages DIR="target/real-packages":
     tests/real/obtain.sh {{DIR}}
     STRATA_TEST_REAL={{absolute_path(DIR)}} {{cargo-test}} --test rpmdb real -- --ignored
 
-# Kill builds and deletions at random moments, 200 times
+# Kill builds, pushes and deletions at random moments, 200 times
 test-crash KILLS="200":
     STRATA_CRASHES={{KILLS}} {{cargo-test}} --test demo -- crashes::
 

@@ -8,7 +8,7 @@
 //! ```
 
 use anyhow::Result;
-use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
+use oci_spec::image::{ImageManifest, ImageManifestBuilder, MediaType};
 
 use super::document::Document;
 use super::oci::{Layout, canonical};
@@ -52,8 +52,6 @@ impl Attachment {
             .build()?;
         let document = Document::parse(canonical(&manifest)?)?;
         layout.keep(&document)?;
-        let mut entry: Descriptor = document.descriptor();
-        entry.set_artifact_type(Some(self.kind.into()));
-        layout.enter(entry, None)
+        layout.enter(document.referrer(), None)
     }
 }

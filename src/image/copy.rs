@@ -95,7 +95,6 @@ pub struct Attached {
 struct Attachments<'a> {
     subject: Digest,
     source: &'a Source,
-    entries: Vec<Descriptor>,
     documents: Vec<Document>,
 }
 
@@ -116,8 +115,7 @@ impl Load {
             if let Some(arch) = arch.filter(|_| root.manifest().is_none()) {
                 root = source.document(root.entry_for(arch)?)?;
             }
-            let mut manifests: Vec<Document> =
-                root.entries().iter().map(|entry| source.document(entry)).collect::<Result<_>>()?;
+            let mut manifests = source.documents(root.entries())?;
             if root.manifest().is_some() {
                 manifests.push(root.clone());
             }
@@ -153,10 +151,9 @@ impl Load {
             Referrers::Beside => &self.source,
             Referrers::Made(source, _) => source,
         };
-        let entries = source.referrers(subject)?;
-        let documents = entries.iter().map(|entry| source.document(entry)).collect::<Result<_>>()?;
-        Ok(Some(Attachments { subject: *subject, source, entries, documents })
-            .filter(|a| !a.entries.is_empty()))
+        let mut documents = source.documents(&source.referrers(subject)?)?;
+        documents.retain(|document| document.refers_to(subject));
+        Ok((!documents.is_empty()).then_some(Attachments { subject: *subject, source, documents }))
     }
 
     /// The entry of a manifest in an index: for what machines it is.
@@ -197,8 +194,8 @@ pub fn copy(loads: &[Load], to: &Reference, access: Access<'_>, progress: &dyn P
     if root.manifest().is_none() {
         destination.put(&root)?;
     }
-    for Attachments { subject, entries, documents, .. } in &attached {
-        destination.refer(subject, entries, documents)?;
+    for Attachments { subject, documents, .. } in &attached {
+        destination.refer(subject, documents)?;
     }
     for load in loads {
         load.tags.iter().try_for_each(|tag| destination.tag(&load.root, tag))?;
@@ -309,12 +306,12 @@ pub(super) fn some_at_a_time<T: Sync, R: Send>(
 
 impl Attachments<'_> {
     fn report(&self) -> Vec<Attached> {
-        let attached = |(entry, document): (&Descriptor, &Document)| Attached {
+        let attached = |document: &Document| Attached {
             image: self.subject,
-            kind: entry.artifact_type().as_ref().map(ToString::to_string),
+            kind: document.referrer().artifact_type().as_ref().map(ToString::to_string),
             digest: document.digest,
         };
-        self.entries.iter().zip(&self.documents).map(attached).collect()
+        self.documents.iter().map(attached).collect()
     }
 }
 

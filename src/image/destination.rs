@@ -157,20 +157,20 @@ impl Destination {
         }
     }
 
-    /// Puts manifests there that refer to `subject`; `entries` describe them.
-    pub fn refer(&self, subject: &Digest, entries: &[Descriptor], documents: &[Document]) -> Result<()> {
+    /// Puts manifests there that refer to `subject`.
+    pub fn refer(&self, subject: &Digest, documents: &[Document]) -> Result<()> {
         let mut is_tracked = true;
-        for (entry, document) in entries.iter().zip(documents) {
+        for document in documents {
             match self {
                 Self::Layout { layout, .. } => {
                     layout.keep(document)?;
-                    layout.enter(entry.clone(), None)?;
+                    layout.enter(document.referrer(), None)?;
                 }
                 Self::Registry(to) => is_tracked &= to.registry.put(None, document)?,
             }
         }
         match self {
-            Self::Registry(to) if !is_tracked => to.registry.refer(subject, entries),
+            Self::Registry(to) if !is_tracked => to.registry.refer(subject, documents),
             _ => Ok(()),
         }
     }

@@ -81,6 +81,23 @@ impl Document {
         &self.entries
     }
 
+    /// Whether it is a manifest that refers to the manifest or index with this digest.
+    pub fn refers_to(&self, subject: &Digest) -> bool {
+        let found = self.manifest().and_then(|manifest| manifest.subject().as_ref());
+        found.is_some_and(|found| found.digest().to_string() == subject.to_string())
+    }
+
+    /// Its entry in a list of what refers to an image, made of what it says itself (distribution-spec, "Listing Referrers").
+    pub fn referrer(&self) -> Descriptor {
+        let mut entry = self.descriptor();
+        if let Some(manifest) = self.manifest() {
+            let kind = manifest.artifact_type().clone();
+            entry.set_artifact_type(kind.or_else(|| Some(manifest.config().media_type().clone())));
+            entry.set_annotations(manifest.annotations().clone());
+        }
+        entry
+    }
+
     /// The blobs of a manifest.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifest()

@@ -223,9 +223,11 @@ impl Layout {
             None => !is_same(other),
             other => other != name,
         });
-        if let Some(name) = name {
-            entry.set_annotations(Some([(REF_NAME.to_owned(), name.to_owned())].into()));
-        }
+        let mut annotations = entry.annotations().clone().unwrap_or_default();
+        // somebody else's name for it is none here
+        annotations.remove(REF_NAME);
+        annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+        entry.set_annotations((!annotations.is_empty()).then_some(annotations));
         entries.push(entry);
         self.write_index(entries)
     }

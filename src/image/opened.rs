@@ -116,6 +116,11 @@ impl Opened {
         entries.sort_by_key(|entry| entry.digest().to_string());
         let Some(entry) = entries.first() else { return Ok(None) };
         let document = self.source.document(entry)?;
+        ensure!(
+            document.refers_to(&self.image.digest),
+            "the manifest {} is listed, but refers to something else",
+            document.digest
+        );
         let blob = document.manifest().and_then(|manifest| manifest.layers().first());
         let blob = blob.with_context(|| format!("the manifest {} has no document", document.digest))?;
         ensure!(blob.size() <= limit, "it has {} bytes, at most {limit} are read", blob.size());

@@ -102,14 +102,22 @@ fn place(text: &str) -> Option<Place> {
     parts.into_iter().flatten().all(plain).then(|| Place::Store { name: text.to_owned() })
 }
 
-/// `HOST/REPOSITORY[:TAG]`; a colon before the last slash is a port's.
+/// `HOST/REPOSITORY[:TAG]`, of letters that mean nothing in a URL (distribution-spec, "Pulling manifests").
 fn registry(text: &str) -> Option<Place> {
     let (host, path) = text.split_once('/')?;
     let (repository, tag) = path.split_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
-    Some(Place::Registry {
-        host: non_empty(host)?,
-        repository: non_empty(repository)?,
-        tag: tag.map(|t| non_empty(t).ok_or(())).transpose().ok()?,
+    let is_of = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    let is_part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && is_of(part, "._-")
+            && !part.contains(|c: char| c.is_ascii_uppercase())
+    };
+    let is_tag = |tag: &str| !tag.is_empty() && !tag.starts_with(['.', '-']) && is_of(tag, "._-");
+    let is_well = !host.is_empty() && is_of(host, ".-:[]") && repository.split('/').all(is_part);
+    (is_well && tag.is_none_or(is_tag)).then(|| Place::Registry {
+        host: host.to_owned(),
+        repository: repository.to_owned(),
+        tag: tag.map(str::to_owned),
     })
 }
 
@@ -209,6 +217,12 @@ mod tests {
             "docker://",
             "docker://quay.io",
             "docker://quay.io/ns/os:",
+            "docker://quay.io/ns/os:../x",
+            "docker://quay.io/ns/../os",
+            "docker://quay.io/ns//os",
+            "docker://quay.io/ns/os?x",
+            "docker://quay.io/ns/OS",
+            "docker://kim@quay.io/ns/os",
             "docker://quay.io/ns/os@sha256:12",
             "containers-storage:",
             "../node",

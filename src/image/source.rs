@@ -16,6 +16,9 @@ use crate::digest::Digest;
 use crate::error::hinted;
 use crate::store::Store;
 
+/// The manifests of all that an index lists have no more bytes.
+const MOST_LISTED: u64 = 16 * MAX_DOCUMENT;
+
 /// A place that has images.
 pub enum Source {
     /// A layout, the store's or another.
@@ -70,13 +73,23 @@ impl Source {
         }
     }
 
+    /// The manifests that entries of an index describe, which may be of so many bytes together.
+    pub fn documents(&self, entries: &[Descriptor]) -> Result<Vec<Document>> {
+        let total = entries.iter().map(Descriptor::size).fold(0, u64::saturating_add);
+        ensure!(
+            total <= MOST_LISTED,
+            "{total} bytes of manifests are listed, at most {MOST_LISTED} are read"
+        );
+        entries.iter().map(|entry| self.document(entry)).collect()
+    }
+
     /// The manifest or index that an entry of an index describes.
     pub fn document(&self, entry: &Descriptor) -> Result<Document> {
         ensure!(entry.size() <= MAX_DOCUMENT, "a manifest of {} bytes", entry.size());
         let digest = digest_of(entry)?;
         let mut bytes = Vec::new();
         match self {
-            Self::Registry(registry) => bytes = registry.manifest(Some(&digest), "", MAX_DOCUMENT)?,
+            Self::Registry(registry) => bytes = registry.manifest(Some(&digest), "", entry.size())?,
             Self::Archive(archive) => archive.blob(entry, &mut bytes)?,
             Self::Layout(layout) => {
                 let path = layout.blob(&digest);
@@ -118,7 +131,8 @@ impl Source {
         Ok(file)
     }
 
-    /// What refers to the manifest or index with this digest as its subject (image-spec `manifest.md`).
+    /// What is said to refer to the manifest or index with this digest as its subject (image-spec `manifest.md`): whether a
+    /// registry says the truth is for who reads it to see.
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let entries = match self {
             Self::Registry(registry) => return registry.referrers(subject),
@@ -127,9 +141,7 @@ impl Source {
         };
         let mut found = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.artifact_type().is_some()) {
-            let document = self.document(&entry)?;
-            let refers_to = document.manifest().and_then(|manifest| manifest.subject().as_ref());
-            if refers_to.is_some_and(|found| found.digest().to_string() == subject.to_string()) {
+            if self.document(&entry)?.refers_to(subject) {
                 found.push(entry);
             }
         }

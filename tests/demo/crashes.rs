@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::registry::Registry;
 use crate::world::{User, World, images, run, text};
 
 /// Kills in one run of the test: `just test-crash` asks for more.
@@ -46,6 +47,13 @@ impl Streams {
         for (time, expected) in TIMES.iter().zip(&self.digests) {
             assert_eq!(digests(&run(&mut build(&self.world, *time))), *expected);
         }
+    }
+
+    /// Sees that the image built last is pushed as it is.
+    fn assert_pushed(&self, to: &str) {
+        self.world.strata(&["push", "demo/node", to, "--attach", "pkglist"]);
+        let inspect = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", to];
+        assert_eq!(run(Command::new("skopeo").args(inspect)).trim(), self.digests[1][2]);
     }
 
     /// Sees that gc leaves nothing unfinished.
@@ -90,22 +98,32 @@ fn a_kill_at_any_moment_loses_nothing() {
     streams.world.strata(&["gc", "--all"]);
     run(&mut build(&streams.world, TIMES[0]));
     let whole = began.elapsed();
+    let registry = Registry::new("crashes");
+    let to = |repository: u32| format!("docker://{}/os-{repository}:1", registry.host());
     for kill_number in 0..kills {
-        let command = match random.gen_range(0..4) {
-            0 => streams.world.command(&["gc", "--all"]),
-            1 => streams.world.command(&["gc", "--keep", "1", "--size", "0K"]),
-            _ => build(&streams.world, TIMES[random.gen_range(0..2)]),
+        // gc and push take a small part of the time that a build takes
+        let (command, part) = match random.gen_range(0..5) {
+            0 => (streams.world.command(&["gc", "--all"]), 20),
+            1 => (streams.world.command(&["gc", "--keep", "1", "--size", "0K"]), 20),
+            2 => (
+                streams.world.command(&["push", "demo/node", &to(kill_number / 5), "--attach", "pkglist"]),
+                10,
+            ),
+            _ => (build(&streams.world, TIMES[random.gen_range(0..2)]), 1),
         };
-        // gc takes a small part of the time that a build takes
-        let most = whole / if command.get_args().any(|arg| arg == "gc") { 20 } else { 1 };
+        let most = whole / part;
         let mut child = start(command);
         std::thread::sleep(random.gen_range(Duration::ZERO..most));
         kill(&mut child);
         streams.fsck();
         if kill_number % 5 == 4 {
             streams.assert_same();
+            streams.assert_pushed(&to(kill_number / 5));
             streams.assert_tidy();
-            streams.world.strata(&["gc", "--all"]);
+            // pushes that come next have something to push
+            if random.gen_range(0..2) == 0 {
+                streams.world.strata(&["gc", "--all"]);
+            }
         }
     }
 }

@@ -313,3 +313,62 @@ fn a_list_without_an_end_is_given_up() {
     let error = World::new(User::Root).refused(&["copy", &at, &out], 1);
     assert!(error.contains("the list has more than 100 pages"), "{error}");
 }
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+#[test]
+fn a_registry_is_not_believed_what_it_lists() {
+    let (built, images) = World::built();
+    let blobs = built.path("store/images/blobs/sha256");
+    let size = |digest: &str| fs::metadata(blobs.join(&digest[7..])).unwrap().len();
+    let [one, two] = [&images[0].digest, &images[1].digest];
+    let entry = |media_type: &str, digest: &str, size: u64| {
+        let name = json!({"org.opencontainers.image.ref.name": "taken"});
+        json!({"mediaType": media_type, "digest": digest, "size": size, "annotations": name, "artifactType": "text/plain"})
+    };
+    let empty = entry("application/vnd.oci.empty.v1+json", &sha256("{}"), 2);
+    let attached =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "text/plain", "config": empty,
+        "layers": [empty], "subject": entry(MANIFEST, one, size(one)), "annotations": empty["annotations"]})
+        .to_string();
+    let index = |entries: &[Value]| {
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string().into_bytes()
+    };
+    // another image, and what refers to this one, each under the name of a third
+    let listed =
+        [entry(MANIFEST, two, size(two)), entry(MANIFEST, &sha256(&attached), attached.len() as u64)];
+    let many: Vec<Value> = (0..17).map(|n| entry(MANIFEST, &sha256([n]), 4 << 20)).collect();
+    let small = index(&[entry(MANIFEST, one, 10)]);
+    let (listed, many) = (index(&listed), index(&many));
+    let made =
+        BTreeMap::from([(sha256(&attached), attached.clone().into_bytes()), (sha256("{}"), b"{}".to_vec())]);
+    let stored = blobs.clone();
+    let server = Server::of_requests(move |request| {
+        let name = request.path.rsplit('/').next().unwrap();
+        Reply::ok(match name {
+            "many" => many.clone(),
+            "small" => small.clone(),
+            _ if request.path.contains("/referrers/") => listed.clone(),
+            _ => made.get(name).cloned().unwrap_or_else(|| fs::read(stored.join(&name[7..])).unwrap()),
+        })
+    });
+    let at = format!("docker://{}/os", server.url.strip_prefix("http://").unwrap());
+    let layout = format!("oci:{}", scratch("push-listed").join("layout").display());
+    copy(built, &[&images[2].reference, &format!("{layout}:taken")]);
+    let report = copy(built, &[&format!("{at}@{one}"), &format!("{layout}:one")]);
+    let expected = json!([{"image": one, "kind": "text/plain", "digest": sha256(&attached)}]);
+    assert_eq!(report["attached"], expected);
+    for (name, image) in [("taken", &images[2]), ("one", &images[0])] {
+        let name = format!("{layout}:{name}");
+        assert_eq!(raw(&name).1, image.digest);
+        built.strata(&["show", &name]);
+    }
+    for (tag, complaint) in [
+        ("many", "71303168 bytes of manifests are listed, at most 67108864 are read"),
+        ("small", "the registry sends more than the 10 bytes expected"),
+    ] {
+        let error = built.refused(&["copy", &format!("{at}:{tag}"), &format!("{layout}:{tag}")], 1);
+        assert!(error.contains(complaint), "{error}");
+    }
+}

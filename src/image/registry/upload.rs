@@ -105,13 +105,13 @@ impl Registry {
     }
 
     /// Adds to the tag that stands for the list of what refers to `subject`.
-    pub fn refer(&self, subject: &Digest, referrers: &[Descriptor]) -> Result<()> {
+    pub fn refer(&self, subject: &Digest, documents: &[Document]) -> Result<()> {
         let tag = tag_of_referrers(subject);
         let mut entries = self.referrers(subject)?;
         let before = entries.len();
-        for referrer in referrers {
+        for referrer in documents.iter().map(Document::referrer) {
             if !entries.iter().any(|entry| entry.digest() == referrer.digest()) {
-                entries.push(referrer.clone());
+                entries.push(referrer);
             }
         }
         if entries.len() == before {
