@@ -152,14 +152,16 @@ impl Registry {
         let answer = http::persevere(|| ask(connection));
         let what = || format!("asking the registry {} for {}", self.host, self.repository);
         let status = |error: &anyhow::Error| error.downcast_ref().map(|BadStatus { status, .. }| *status);
-        match answer {
-            Err(error)
-                if matches!(status(&error), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) =>
-            {
-                Err(error).hint(what(), self.advice(connection.login.as_ref()))
-            }
-            other => other.with_context(what),
-        }
+        let advice = match answer.as_ref().err().and_then(status) {
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => self.advice(connection.login.as_ref()),
+            Some(StatusCode::BAD_REQUEST) if connection.base.scheme() == "http" => format!(
+                "it was asked in plain HTTP; if it expects TLS, put the certificate of who vouches for it into \
+                 ~/.config/containers/certs.d/{}/ca.crt",
+                self.host
+            ),
+            _ => return answer.with_context(what),
+        };
+        answer.hint(what(), advice)
     }
 
     fn advice(&self, login: Option<&Login>) -> String {

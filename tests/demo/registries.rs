@@ -201,6 +201,9 @@ fn an_image_is_pushed_over_tls_by_who_has_the_password() {
     let push = ["push", &from, &to, "--attach", "pkglist"];
     let push_as_kim = [&push[..], &["--authfile", auth]].concat();
     let certificates = world.path(".config/containers/certs.d").join(registry.host());
+    let error = world.refused(&push_as_kim, 1);
+    let expected = format!("containers/certs.d/{}/ca.crt", registry.host());
+    assert!(error.contains("asked in plain HTTP") && error.contains(&expected), "{error}");
     fs::create_dir_all(&certificates).unwrap();
     let error = world.refused(&push_as_kim, 1);
     assert!(error.contains("certificate"), "nobody vouches for it: {error}");
