@@ -5,7 +5,7 @@
 //!
 //! ROOTFS is made if it is not there; staging is beside it, for the time being. Installed packages of the same
 //! name and architecture go. `SOURCE_DATE_EPOCH` is the time of the transaction, `STRATA_STORE` a store that keeps
-//! the decompressed payloads and what long scriptlets did; `RUST_LOG=info` tells how long its stages take.
+//! the decompressed payloads and what scriptlets did; `RUST_LOG=info` tells how long its stages take.
 //!
 //! The `strata` beside this program, or one folder up, runs Lua scriptlets.
 

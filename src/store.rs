@@ -16,7 +16,7 @@
 //!   layers/KEY/             an extracted layer, KEY = inputs digest, or digest of an image given as a base
 //!     tree/root/            its files: an overlayfs upper directory (userxattr), whiteouts included
 //!     layer.json            which layer is below
-//!   steps/COMMAND/          runs of long commands of builds, to be reused on the same files (`build::reuse`); by digest
+//!   steps/COMMAND/          runs of commands of builds, to be reused on the same files (`build::reuse`); by digest
 //!                           of the command
 //!   running/NAME            one for each strata that has the store open, locked (flock(2)) as long as that lives
 //!   tmp/                    unfinished work

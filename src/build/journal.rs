@@ -270,6 +270,8 @@ impl Watch {
             | WatchFlags::DELETE
             | WatchFlags::MOVE
             | WatchFlags::MODIFY
+            // of what was written through a mapping it tells nothing else
+            | WatchFlags::CLOSE_WRITE
             | WatchFlags::ATTRIB
             | WatchFlags::ONLYDIR
             | WatchFlags::DONT_FOLLOW;
@@ -298,7 +300,7 @@ impl Watch {
             }
             // what has no name happened to the directory itself, of which the one above tells
             let (Some(dir), Some(name)) = (self.dirs.get(&event.wd()), event.file_name()) else { continue };
-            let content = ReadFlags::MODIFY | ReadFlags::ATTRIB | ReadFlags::ISDIR;
+            let content = ReadFlags::MODIFY | ReadFlags::CLOSE_WRITE | ReadFlags::ATTRIB | ReadFlags::ISDIR;
             *touched.entry(dir.join(OsStr::from_bytes(name.to_bytes())).into()).or_default() |=
                 !content.contains(event.events());
         }

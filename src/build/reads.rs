@@ -83,7 +83,7 @@ impl Reads {
     /// Collects events until the other end of `stop` is closed: the kernel's queue is short. Now and then, for to be
     /// woken by each would take longer than many a command does.
     fn listen(&mut self, stop: impl AsFd) -> Result<Option<Opened>> {
-        const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 3_000_000 };
         let mut opened = Opened::default();
         let mut complete = true;
         loop {

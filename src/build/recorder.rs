@@ -112,8 +112,8 @@ struct Notes {
     failed: Option<usize>,
     /// Who made the paths that nothing had made before, by absolute path.
     made: BTreeMap<String, Actor>,
-    /// Of use with a store only.
-    known: Known,
+    /// With a store only.
+    known: Option<Known>,
 }
 
 impl<'a> Recorder<'a> {
@@ -121,13 +121,8 @@ impl<'a> Recorder<'a> {
     /// knows.
     pub fn new(sandbox: Sandbox, store: Option<&'a Store>, stop: Option<Stop<'a>>) -> Result<Self> {
         let journal = Journal::open(&sandbox.rootfs)?;
-        let notes = Notes {
-            journal,
-            scripts: Vec::new(),
-            failed: None,
-            made: BTreeMap::new(),
-            known: Known::default(),
-        };
+        let known = store.map(|_| Known::new(&sandbox, journal.paths())).transpose()?;
+        let notes = Notes { journal, scripts: Vec::new(), failed: None, made: BTreeMap::new(), known };
         let reads = RefCell::new(store.and_then(|_| Reads::new()));
         Ok(Self { sandbox, stop, store, reads, notes: RefCell::new(notes) })
     }
@@ -136,7 +131,7 @@ impl<'a> Recorder<'a> {
     fn end(&self, command: &Command, steps: Option<&Steps>) -> Result<Ended> {
         let mut notes = self.notes.borrow_mut();
         let Notes { journal, known, .. } = &mut *notes;
-        let replayed = steps.map(|steps| steps.replay(journal, known)).transpose()?;
+        let replayed = steps.zip(known.as_mut()).map(|(steps, known)| steps.replay(known)).transpose()?;
         if let Some(outcome) = replayed.flatten() {
             return Ok(Ended { outcome, reused: true, opened: None });
         }
@@ -153,7 +148,7 @@ impl<'a> Recorder<'a> {
     pub fn skip(&self) -> Result<()> {
         let mut notes = self.notes.borrow_mut();
         let changes = notes.journal.take()?;
-        notes.known.forget(&changes);
+        notes.forget(&changes);
         Ok(())
     }
 
@@ -184,16 +179,14 @@ impl Executor for Recorder<'_> {
         }
         let mut ended = ended?;
         let changes = notes.journal.take()?;
-        if let (Some(steps), Some(opened)) = (steps, ended.opened.take()) {
-            let Notes { journal, known, .. } = &mut *notes;
-            let kept = steps.keep(&ended.outcome, &changes, opened, journal, known);
-            // what it did is done, whether later builds profit or not
-            kept.unwrap_or_else(|error| {
-                tracing::warn!("{} will have to run in later builds: {error:#}", task.actor)
-            });
-        }
-        if self.store.is_some() {
-            notes.known.note(&self.sandbox, &changes)?;
+        if let Some(known) = &mut notes.known {
+            if let (Some(steps), Some(opened)) = (steps, ended.opened.take()) {
+                // what it did is done, whether later builds profit or not
+                steps.keep(&ended.outcome, &changes, opened, known).unwrap_or_else(|error| {
+                    tracing::warn!("{} will have to run in later builds: {error:#}", task.actor)
+                });
+            }
+            known.note(&self.sandbox, &changes)?;
         }
         notes.credit(&task.actor, &changes.created);
         let run = ScriptRun::new(number, task, &ended, changes);
@@ -205,8 +198,8 @@ impl Executor for Recorder<'_> {
 
     fn placed(&self, files: &[Placed<'_>]) -> Result<()> {
         self.skip()?;
-        if self.store.is_some() {
-            self.notes.borrow_mut().known.note_placed(&self.sandbox, files);
+        if let Some(known) = &mut self.notes.borrow_mut().known {
+            known.note_placed(&self.sandbox, files);
         }
         Ok(())
     }
@@ -214,7 +207,7 @@ impl Executor for Recorder<'_> {
     fn acted(&self, actor: Actor) -> Result<()> {
         let mut notes = self.notes.borrow_mut();
         let changes = notes.journal.take()?;
-        notes.known.forget(&changes);
+        notes.forget(&changes);
         // a declared file is the manifest's, whoever made one there before
         notes.credit(&actor, &changes.created);
         notes.credit(&actor, &changes.modified);
@@ -223,6 +216,12 @@ impl Executor for Recorder<'_> {
 }
 
 impl Notes {
+    fn forget(&mut self, changes: &Changes) {
+        if let Some(known) = &mut self.known {
+            known.forget(changes);
+        }
+    }
+
     fn credit(&mut self, actor: &Actor, paths: &[String]) {
         self.made.extend(paths.iter().map(|path| (path.clone(), actor.clone())));
     }

@@ -1,4 +1,4 @@
-//! Long commands that ran before on the same files are not run again: what they made is put there.
+//! Commands that ran before on the same files are not run again: what they made is put there.
 //!
 //! ```text
 //! STORE/steps/COMMAND/            digest of what runs: program, arguments, environment, input, script
@@ -14,9 +14,10 @@
 //!
 //! What changes, moves or removes a file that was there may carry over content that it never opened for reading:
 //! appended text, a renamed file, another name of one. So it depends on what the file was before, which is known of
-//! what packages and scripts brought in this build ([`Known`]). Other runs that did so are not kept; nor are those that
-//! failed or were short ([`WORTH_KEEPING`]).
+//! what packages and scripts brought in this build, and of some trees of layers below ([`Known`]). Other runs that did
+//! so are not kept; nor are those that failed.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -24,13 +25,13 @@ use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Changes, Journal};
+use super::journal::Changes;
 use super::reads::Opened;
 use crate::actor::{Actor, Placed};
 use crate::digest::{Digest, Hasher};
@@ -38,13 +39,10 @@ use crate::image::delta::{self, Entry, Kind};
 use crate::image::{extract, tar};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Command, Outcome, SOURCE_DATE_EPOCH, Sandbox};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Part of the digest of a command: another form of the records, or another sandbox, makes another.
-const VERSION: u32 = 3;
-
-/// Looking whether a run can be spared takes tens of milliseconds.
-const WORTH_KEEPING: Duration = Duration::from_millis(100);
+const VERSION: u32 = 4;
 
 /// Runs kept of one command: those of the layers and streams that use it.
 const KEPT: usize = 8;
@@ -85,6 +83,15 @@ struct Step {
     made: Digest,
 }
 
+impl Step {
+    /// None if it is not what its name says.
+    fn read(path: &Path) -> Option<Self> {
+        let record = fs::read(path).ok()?;
+        let is_named = path.file_stem()? == &*Digest::of(&record).hex();
+        is_named.then(|| serde_json::from_slice(&record).ok())?
+    }
+}
+
 /// A file as a command reads it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
@@ -96,39 +103,64 @@ struct Content {
 }
 
 /// What is known of a rootfs without looking.
-#[derive(Default)]
 pub struct Known {
-    /// Files that scripts left or packages brought.
+    /// Files that scripts left, packages brought, or that were looked at.
     contents: HashMap<OsString, Content>,
+    /// The names in each directory that has any.
+    names: BTreeMap<OsString, Names>,
+    /// Paths that are there and whose attributes are not among the names.
+    unseen: BTreeSet<OsString>,
+}
+
+/// The names in a directory.
+#[derive(Default)]
+struct Names {
     /// See [`attributes`].
-    attributes: HashMap<OsString, String>,
+    attributes: BTreeMap<OsString, String>,
+    /// Of all that, if it was computed.
+    digest: OnceCell<Digest>,
+}
+
+impl Names {
+    fn digest(&self) -> &Digest {
+        self.digest.get_or_init(|| {
+            let fields = self.attributes.iter().flat_map(|(name, of)| [name.as_bytes(), of.as_bytes()]);
+            digest_fields(fields)
+        })
+    }
 }
 
 /// What was there before a command changed it; nothing where it made something.
-type Before<'k> = BTreeMap<PathBuf, Option<(&'k Content, &'k String)>>;
+type Before = BTreeMap<PathBuf, Option<Content>>;
+
+/// Where scripts change files of layers below, whose content has to be known before.
+const CHANGED_BELOW: [&str; 2] = ["etc", "var"];
 
 impl Known {
+    /// Of a rootfs that has these paths before anything happens.
+    pub fn new<'p>(sandbox: &Sandbox, paths: impl Iterator<Item = &'p Path>) -> Result<Self> {
+        let unseen: BTreeSet<OsString> = paths.map(OsString::from).collect();
+        let is_changed = |path: &&Path| CHANGED_BELOW.iter().any(|tree| path.starts_with(tree));
+        let changed = unseen.iter().map(Path::new).filter(is_changed).map(Path::to_owned).collect();
+        let mut known = Self { contents: HashMap::new(), names: BTreeMap::new(), unseen };
+        known.read(sandbox, changed)?;
+        Ok(known)
+    }
+
     /// Notes what a script did.
     pub fn note(&mut self, sandbox: &Sandbox, changes: &Changes) -> Result<()> {
         self.forget(changes);
-        let rootfs = Rootfs::open(&sandbox.rootfs)?;
-        for path in changes.created.iter().chain(&changes.modified) {
-            let path = relative(path);
-            let meta = look(rootfs.path(), &path)?;
-            if !meta.is_file() {
-                continue;
-            }
-            if meta.nlink() > 1 {
-                // it may be changed by its other names, and so may its attributes
-                *self = Self::default();
+        let changed: Vec<PathBuf> =
+            changes.created.iter().chain(&changes.modified).map(|path| relative(path)).collect();
+        for path in &changed {
+            let meta = look(&sandbox.rootfs, path)?;
+            if meta.is_file() && meta.nlink() > 1 {
+                // its other names, which nobody told of, have its content and its attributes
+                self.forget_all();
                 return Ok(());
             }
-            let Some(content) = content(&rootfs, sandbox.epoch, &path)? else { continue };
-            // before the next script changes it
-            self.attributes.insert(path.clone().into(), attributes(rootfs.path(), &path, &meta)?);
-            self.contents.insert(path.into(), content);
         }
-        Ok(())
+        self.read(sandbox, changed).map(drop)
     }
 
     /// Notes what a package brought.
@@ -141,36 +173,92 @@ impl Known {
 
     /// Notes what somebody else did.
     pub fn forget(&mut self, changes: &Changes) {
-        for path in changes.created.iter().chain(&changes.modified).chain(&changes.removed) {
+        let there = changes.created.iter().chain(&changes.modified).map(|path| (path, true));
+        for (path, is_there) in there.chain(changes.removed.iter().map(|path| (path, false))) {
             let path = relative(path);
             self.contents.remove(path.as_os_str());
-            self.attributes.remove(path.as_os_str());
+            let (dir, name) = split(&path);
+            if let Some(names) = self.names.get_mut(dir) {
+                names.attributes.remove(name);
+                names.digest.take();
+                if names.attributes.is_empty() {
+                    self.names.remove(dir);
+                }
+            }
+            match is_there {
+                true => self.unseen.insert(path.into()),
+                false => self.unseen.remove(path.as_os_str()),
+            };
         }
     }
 
+    fn forget_all(&mut self) {
+        self.contents.clear();
+        for (dir, names) in std::mem::take(&mut self.names) {
+            let paths = names.attributes.into_keys().map(|name| Path::new(&dir).join(name).into());
+            self.unseen.extend(paths);
+        }
+    }
+
+    /// Looks at the names that came or changed since the last call.
+    fn learn(&mut self, root: &Path) -> Result<()> {
+        let unseen: Vec<OsString> = std::mem::take(&mut self.unseen).into_iter().collect();
+        let looked = unseen.into_par_iter().with_min_len(256).map(|path| {
+            let of = attributes(root, Path::new(&path))?;
+            Ok((path, of))
+        });
+        for (path, of) in looked.collect::<Result<Vec<_>>>()? {
+            let (dir, name) = split(Path::new(&path));
+            let names = self.names.entry(dir.to_owned()).or_default();
+            names.attributes.insert(name.to_owned(), of);
+            names.digest.take();
+        }
+        Ok(())
+    }
+
+    /// Digests the names that matter, those in the directories `listed`, and these themselves; with their attributes.
+    fn names(&self, listed: &BTreeSet<PathBuf>) -> Digest {
+        let counts = |dir: &Path| !is_quiet(dir) || listed.contains(dir);
+        let counted = self.names.iter().filter(|(dir, _)| counts(Path::new(dir)));
+        let digests = counted.flat_map(|(dir, names)| [dir.as_bytes(), names.digest().as_bytes()]);
+        let own = listed.iter().flat_map(|path| {
+            let (dir, name) = split(path);
+            let attributes = self.names.get(dir).and_then(|names| names.attributes.get(name));
+            [path.as_os_str().as_bytes(), attributes.map_or(b"", String::as_bytes)]
+        });
+        digest_fields(digests.chain(own))
+    }
+
     /// What these changes were made to; or what was there and is not known.
-    fn before(&self, changes: &Changes) -> Result<Before<'_>, PathBuf> {
-        let known = |path: PathBuf| match (
-            self.contents.get(path.as_os_str()),
-            self.attributes.get(path.as_os_str()),
-        ) {
-            (Some(content), Some(attributes)) => Ok((path, Some((content, attributes)))),
-            _ => Err(path),
+    fn before(&self, changes: &Changes) -> Result<Before, PathBuf> {
+        let known = |path: PathBuf| match self.contents.get(path.as_os_str()) {
+            Some(content) => Ok((path, Some(content.clone()))),
+            None => Err(path),
         };
         let touched = changes.modified.iter().chain(&changes.removed).map(|path| known(relative(path)));
         let created = changes.created.iter().map(|path| Ok((relative(path), None)));
         touched.chain(created).collect()
     }
 
-    /// Looks at those of `paths` that are not known.
-    fn learn<'p>(&mut self, root: &Path, paths: impl Iterator<Item = &'p Path>) -> Result<()> {
-        let unknown: Vec<&Path> =
-            paths.filter(|path| !self.attributes.contains_key(path.as_os_str())).collect();
-        let looked = unknown
-            .into_par_iter()
-            .map(|path| Ok((path.into(), attributes(root, path, &look(root, path)?)?)));
-        self.attributes.extend(looked.collect::<Result<Vec<_>>>()?);
-        Ok(())
+    /// The contents of those of `paths` that are files.
+    fn read(&mut self, sandbox: &Sandbox, paths: Vec<PathBuf>) -> Result<BTreeMap<PathBuf, Content>> {
+        let rootfs = Rootfs::open(&sandbox.rootfs)?;
+        let found = paths.into_par_iter().with_min_len(16).map(|path| {
+            let content = match self.contents.get(path.as_os_str()) {
+                Some(known) => Some((known.clone(), 1)),
+                None => content(&rootfs, sandbox.epoch, &path)?,
+            };
+            Ok((path, content))
+        });
+        let mut contents = BTreeMap::new();
+        for (path, found) in found.collect::<Result<Vec<_>>>()? {
+            let Some((content, names)) = found else { continue };
+            if names == 1 {
+                self.contents.insert(path.clone().into(), content.clone());
+            }
+            contents.insert(path, content);
+        }
+        Ok(contents)
     }
 }
 
@@ -193,16 +281,15 @@ impl<'a> Steps<'a> {
         files.is_empty().then(|| Self { store, sandbox, actor, dir: store.steps(&Digest::of(what)) })
     }
 
-    /// Does what the command would do, if it did before on the same files. `journal` is up to date.
-    pub fn replay(&self, journal: &Journal, known: &mut Known) -> Result<Option<Outcome>> {
+    /// Does what the command would do, if it did before on the same files.
+    pub fn replay(&self, known: &mut Known) -> Result<Option<Outcome>> {
         let started = Instant::now();
+        // if it runs, that is what it starts from
+        known.learn(&self.sandbox.rootfs)?;
         for path in self.kept()? {
             // one that another build removed meanwhile, or that is damaged, is none
-            let Some(step) = fs::read(&path).ok().and_then(|json| serde_json::from_slice::<Step>(&json).ok())
-            else {
-                continue;
-            };
-            if let Some(why) = self.mismatch(&step, journal, known)? {
+            let Some(step) = Step::read(&path) else { continue };
+            if let Some(why) = self.mismatch(&step, known)? {
                 tracing::info!("{} has to run again: {why}", self.actor);
                 continue;
             }
@@ -222,29 +309,24 @@ impl<'a> Steps<'a> {
     }
 
     /// Why a run would do something else now.
-    fn mismatch(&self, step: &Step, journal: &Journal, known: &mut Known) -> Result<Option<String>> {
+    fn mismatch(&self, step: &Step, known: &mut Known) -> Result<Option<String>> {
         let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
         let epoch = self.sandbox.epoch;
-        let open = |path: &Path| rootfs.open_file(&absolute(path)).ok().flatten();
         let alike = |path: &Path, content: &Content| match known.contents.get(path.as_os_str()) {
             Some(known) => known == content,
-            None => open(path)
-                .and_then(|file| file.metadata().ok())
-                .is_some_and(|meta| meta.len() == content.size && time(meta.mtime(), epoch) == content.mtime),
+            None => look(rootfs.path(), path).is_ok_and(|meta| {
+                meta.is_file() && meta.len() == content.size && time(meta.mtime(), epoch) == content.mtime
+            }),
         };
         let other = |path: &Path| Some(format!("/{} is another", path.display()));
         if let Some((path, _)) = step.reads.iter().find(|(path, content)| !alike(path, content)) {
             return Ok(other(path));
         }
-        known.learn(&self.sandbox.rootfs, journal.paths())?;
-        if names(journal.paths(), &step.listed, &known.attributes, &Before::new())? != step.names {
+        if known.names(&step.listed) != step.names {
             return Ok(Some("other names are there".to_owned()));
         }
-        let is_same = |path: &Path, content: &Content| {
-            known.contents.contains_key(path.as_os_str())
-                || open(path).is_some_and(|mut file| is(&content.sha256, &mut file))
-        };
-        let differs = step.reads.par_iter().find_any(|(path, content)| !is_same(path, content));
+        let found = known.read(self.sandbox, step.reads.keys().cloned().collect())?;
+        let differs = step.reads.iter().find(|(path, content)| found.get(*path) != Some(*content));
         Ok(differs.and_then(|(path, _)| other(path)))
     }
 
@@ -258,22 +340,18 @@ impl<'a> Steps<'a> {
     }
 
     /// Keeps a run that changed the rootfs by `changes` and opened `opened`, unless that could not be repeated.
-    /// `journal` is up to date, `known` is from before.
+    /// `known` is from before.
     pub fn keep(
         &self,
         outcome: &Outcome,
         changes: &Changes,
         opened: Opened,
-        journal: &Journal,
         known: &mut Known,
     ) -> Result<()> {
-        if outcome.status != 0 || outcome.duration < WORTH_KEEPING {
+        if outcome.status != 0 {
             return Ok(());
         }
         let told = |why: &str| tracing::info!("{} will have to run in later builds: {why}", self.actor);
-        let changed = changes.created.iter().chain(&changes.modified).map(|path| relative(path));
-        let changed: BTreeSet<PathBuf> = changed.collect();
-        known.learn(&self.sandbox.rootfs, journal.paths().filter(|path| !changed.contains(*path)))?;
         let before = match known.before(changes) {
             Ok(before) => before,
             Err(path) => {
@@ -281,17 +359,22 @@ impl<'a> Steps<'a> {
                 return Ok(());
             }
         };
-        let Some(made) = entries(&self.sandbox.rootfs, &changed)? else {
+        let changed = changes.created.iter().chain(&changes.modified).map(|path| relative(path));
+        let Some(made) = entries(&self.sandbox.rootfs, &changed.collect())? else {
             told("it made what no archive holds, or another name of what was there");
             return Ok(());
         };
         let is_created = |path: &PathBuf| before.get(path).is_some_and(Option::is_none);
         let beside = opened.files.keys().filter_map(|path| path.parent().map(Path::to_owned));
         let listed = beside.chain(opened.listed).filter(|dir| is_quiet(dir) && !is_created(dir)).collect();
+        // of what came and went during the run there is none
+        let unchanged = opened.files.into_keys().filter(|path| !before.contains_key(path));
+        let mut reads = known.read(self.sandbox, unchanged.collect())?;
+        reads.extend(before.into_iter().filter_map(|(path, content)| Some((path, content?))));
         let step = Step {
-            names: names(journal.paths(), &listed, &known.attributes, &before)?,
+            names: known.names(&listed),
             listed,
-            reads: self.reads(opened.files.into_keys(), known, &before)?,
+            reads,
             removed: changes.removed.iter().map(|path| relative(path)).collect(),
             output: outcome.output.clone(),
             made: Digest::of(""),
@@ -299,41 +382,20 @@ impl<'a> Steps<'a> {
         self.write(step, &made)
     }
 
-    /// The content of files that were opened, changed or removed.
-    fn reads(
-        &self,
-        opened: impl Iterator<Item = PathBuf>,
-        known: &Known,
-        before: &Before,
-    ) -> Result<BTreeMap<PathBuf, Content>> {
-        let rootfs = Rootfs::open(&self.sandbox.rootfs)?;
-        let unchanged: Vec<PathBuf> = opened.filter(|path| !before.contains_key(path)).collect();
-        // of what came and went during the run there is none
-        let contents = unchanged.into_par_iter().filter_map(|path| {
-            let content = match known.contents.get(path.as_os_str()) {
-                Some(known) => Ok(known.clone()),
-                None => content(&rootfs, self.sandbox.epoch, &path).transpose()?,
-            };
-            Some(content.map(|content| (path, content)))
-        });
-        let mut reads: BTreeMap<PathBuf, Content> = contents.collect::<Result<_>>()?;
-        let changed =
-            before.iter().filter_map(|(path, known)| Some((path.clone(), known.as_ref()?.0.clone())));
-        reads.extend(changed);
-        Ok(reads)
-    }
-
+    /// Neither file is synced: one that is damaged has another digest.
     fn write(&self, step: Step, made: &[Entry]) -> Result<()> {
         let context = || format!("keeping what a command made in {}", self.dir.display());
         fs::create_dir_all(&self.dir).with_context(context)?;
         let mut archive = Hasher::new(BufWriter::new(self.store.temp_file()?));
         tar::write(&tar::Tree(&self.sandbox.rootfs), made, &mut archive).with_context(context)?;
         let (file, made, _) = archive.finish();
-        let step = serde_json::to_vec(&Step { made, ..step })?;
-        let path = self.dir.join(format!("{}.json", Digest::of(&step).hex()));
         let file = file.into_inner().map_err(|error| error.into_error()).with_context(context)?;
-        store::persist(file, &path.with_extension("tar"))?;
-        store::write_atomically(&path, &step)?;
+        let json = serde_json::to_vec(&Step { made, ..step })?;
+        let path = self.dir.join(format!("{}.json", Digest::of(&json).hex()));
+        file.persist(path.with_extension("tar")).with_context(context)?;
+        let mut file = self.store.temp_file()?;
+        file.write_all(&json).with_context(context)?;
+        file.persist(path).with_context(context)?;
         // another build may have removed them first
         for old in self.kept()?.into_iter().skip(KEPT) {
             let _ = fs::remove_file(&old);
@@ -366,12 +428,10 @@ pub fn damage(dir: &Path) -> Result<Option<String>> {
     let context = || format!("reading {}", dir.display());
     for entry in fs::read_dir(dir).with_context(context)? {
         let path = entry.with_context(context)?.path();
-        let record = fs::read(path.with_extension("json")).unwrap_or_default();
-        let is_named = path.file_stem().is_some_and(|name| name == &*Digest::of(&record).hex());
         let is_whole = |step: &Step| {
             File::open(path.with_extension("tar")).is_ok_and(|mut tar| is(&step.made, &mut tar))
         };
-        let is_record = is_named && serde_json::from_slice(&record).is_ok_and(|step| is_whole(&step));
+        let is_record = Step::read(&path).is_some_and(|step| is_whole(&step));
         // one that is being written has another name
         if path.extension().is_some_and(|extension| extension == "json") && !is_record {
             let name = path.file_name().unwrap_or_default();
@@ -386,13 +446,17 @@ fn is(digest: &Digest, file: &mut File) -> bool {
     Digest::of_reader(file).is_ok_and(|(found, _)| found == *digest)
 }
 
-/// A file of a rootfs; none if there is no such file.
-fn content(rootfs: &Rootfs, epoch: u64, path: &Path) -> Result<Option<Content>> {
+/// A file of a rootfs, and how many names it has; none if there is no such file.
+fn content(rootfs: &Rootfs, epoch: u64, path: &Path) -> Result<Option<(Content, u64)>> {
     let context = || format!("reading /{}", path.display());
+    let is_file = |meta: Metadata| meta.is_file();
+    if !rootfs.path().join(path).symlink_metadata().is_ok_and(is_file) {
+        return Ok(None);
+    }
     let Some(mut file) = rootfs.open_file(&absolute(path))? else { return Ok(None) };
-    let mtime = time(file.metadata().with_context(context)?.mtime(), epoch);
+    let meta = file.metadata().with_context(context)?;
     let (sha256, size) = Digest::of_reader(&mut file).with_context(context)?;
-    Ok(Some(Content { sha256, size, mtime }))
+    Ok(Some((Content { sha256, size, mtime: time(meta.mtime(), epoch) }, meta.nlink())))
 }
 
 /// The time of a file, unless it is of the build whose packages are not newer than `epoch`.
@@ -414,30 +478,24 @@ fn is_quiet(path: &Path) -> bool {
     QUIET.iter().filter_map(below).any(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Digests those of the `paths` of a rootfs that matter, and those in the directories `listed`, with their
-/// attributes; as they were before.
-fn names<'p>(
-    paths: impl Iterator<Item = &'p Path>,
-    listed: &BTreeSet<PathBuf>,
-    attributes: &'p HashMap<OsString, String>,
-    before: &'p Before,
-) -> Result<Digest> {
-    let there = paths.filter(|path| !before.contains_key(*path));
-    let there = there.filter_map(|path| Some((path.as_os_str(), attributes.get(path.as_os_str())?)));
-    let gone = before.iter().filter_map(|(path, known)| Some((path.as_os_str(), known.as_ref()?.1)));
-    let mut all: Vec<(&OsStr, &String)> = there.chain(gone).collect();
-    all.sort();
-    let mut hasher = Hasher::new(std::io::sink());
-    for (path, attributes) in all {
-        let counts = |dir: &Path| !is_quiet(dir) || listed.contains(dir);
-        if !Path::new(path).parent().is_none_or(counts) {
-            continue;
-        }
-        for field in [path.as_bytes(), attributes.as_bytes()] {
-            hasher.write_all(field).and_then(|()| hasher.write_all(b"\0")).context("digesting names")?;
-        }
+/// A relative path's directory and name.
+fn split(path: &Path) -> (&OsStr, &OsStr) {
+    let bytes = path.as_os_str().as_bytes();
+    let (dir, name) = match bytes.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&bytes[..slash], &bytes[slash + 1..]),
+        None => (&bytes[..0], bytes),
+    };
+    (OsStr::from_bytes(dir), OsStr::from_bytes(name))
+}
+
+/// Digests fields without a NUL in them, and digests.
+fn digest_fields<'f>(fields: impl Iterator<Item = &'f [u8]>) -> Digest {
+    let mut bytes = Vec::new();
+    for field in fields {
+        bytes.extend_from_slice(field);
+        bytes.push(0);
     }
-    Ok(hasher.finish().1)
+    Digest::of(bytes)
 }
 
 fn look(root: &Path, path: &Path) -> Result<Metadata> {
@@ -445,7 +503,8 @@ fn look(root: &Path, path: &Path) -> Result<Metadata> {
 }
 
 /// Type, mode, owner, and the target of a link.
-fn attributes(root: &Path, path: &Path, meta: &Metadata) -> Result<String> {
+fn attributes(root: &Path, path: &Path) -> Result<String> {
+    let meta = look(root, path)?;
     let target = match meta.is_symlink() {
         true => fs::read_link(root.join(path)).with_context(|| format!("reading /{}", path.display()))?,
         false => PathBuf::new(),
@@ -481,7 +540,9 @@ fn entries(root: &Path, paths: &BTreeSet<PathBuf>) -> Result<Option<Vec<Entry>>>
 #[cfg(test)]
 mod tests {
     use std::process;
+    use std::time::Duration;
 
+    use super::super::journal::Journal;
     use super::super::reads::Reads;
     use super::*;
     use crate::actor::Entry;
@@ -534,27 +595,29 @@ mod tests {
         fn run_after(&self, first: &str, interlude: &str, script: &str) -> bool {
             let sandbox = self.rootfs("before", ":");
             let mut journal = Journal::open(&sandbox.rootfs).unwrap();
-            let mut known = Known::default();
+            let mut known = Known::new(&sandbox, journal.paths()).unwrap();
             sh(&sandbox.rootfs, first);
             known.note(&sandbox, &journal.take().unwrap()).unwrap();
             sh(&sandbox.rootfs, interlude);
             known.forget(&journal.take().unwrap());
+            assert!(self.steps(&sandbox).replay(&mut known).unwrap().is_none());
             let run = || {
                 sh(&sandbox.rootfs, script);
                 Ok(())
             };
             let mut reads = Reads::new().unwrap();
             let ((), opened) = reads.during(&sandbox.rootfs, journal.new_directories(), run).unwrap();
-            let outcome = Outcome { status: 0, output: "said".into(), duration: WORTH_KEEPING };
+            let outcome = Outcome { status: 0, output: "said".into(), duration: Duration::ZERO };
             let changes = journal.take().unwrap();
-            self.steps(&sandbox).keep(&outcome, &changes, opened.unwrap(), &journal, &mut known).unwrap();
+            self.steps(&sandbox).keep(&outcome, &changes, opened.unwrap(), &mut known).unwrap();
             !self.steps(&sandbox).kept().unwrap().is_empty()
         }
 
         fn replays(&self, name: &str, change: &str) -> bool {
             let sandbox = self.rootfs(name, change);
             let journal = Journal::open(&sandbox.rootfs).unwrap();
-            let outcome = self.steps(&sandbox).replay(&journal, &mut Known::default()).unwrap();
+            let mut known = Known::new(&sandbox, journal.paths()).unwrap();
+            let outcome = self.steps(&sandbox).replay(&mut known).unwrap();
             outcome.is_some_and(|outcome| outcome.output == "said")
         }
     }
@@ -608,9 +671,14 @@ mod tests {
     #[test]
     fn what_cannot_be_repeated_is_not_kept() {
         // content that was not opened for reading is in what each of them leaves
-        let carried =
-            ["echo new >> etc/old", "mv etc/old etc/new", "ln etc/old etc/new", "chmod 600 etc/old"];
-        let others = ["cat etc/old; echo new > etc/old", "mkfifo etc/fifo", "rm -r usr/share/doc/read"];
+        let carried = [
+            "echo new >> usr/bin/tool",
+            "mv usr/bin/tool etc/new",
+            "ln usr/bin/tool etc/new",
+            "chmod 600 usr/bin/tool",
+        ];
+        let others =
+            ["cat usr/bin/tool; echo new > usr/bin/tool", "mkfifo etc/fifo", "rm -r usr/share/doc/read"];
         for script in carried.into_iter().chain(others) {
             assert!(!World::new().run(script), "{script}");
         }
@@ -642,6 +710,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_there_is_known_where_scripts_change_it() {
+        for script in ["echo new >> etc/old", "mv etc/old etc/new", "chmod 600 etc/old"] {
+            let world = World::new();
+            assert!(world.run(script), "{script}");
+            assert!(world.replays("after", ":"), "{script}");
+            let listings = ["after", "before"].map(|name| listing(&world.dir.path().join(name)));
+            assert_eq!(listings[0], listings[1], "{script}");
+            assert!(!world.replays("other", "echo xyz > etc/old; touch -d @1000 etc/old"), "{script}");
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_that_was_listed_is_another_than_none() {
+        let world = World::new();
+        let empty = "rm usr/share/doc/a/1";
+        assert!(world.run_after(empty, ":", "ls usr/share/doc/a > etc/new"));
+        assert!(world.replays("empty", empty));
+        assert!(!world.replays("none", "rm -r usr/share/doc/a"));
+    }
+
+    #[test]
     fn what_others_may_have_changed_is_not_known() {
         let cases = [
             (":", "echo x > etc/made"),
@@ -663,15 +752,16 @@ mod tests {
             let world = World::new();
             assert!(world.run(SCRIPT));
             let sandbox = world.rootfs("after", ":");
-            let (mut journal, mut known) = (Journal::open(&sandbox.rootfs).unwrap(), Known::default());
+            let mut journal = Journal::open(&sandbox.rootfs).unwrap();
+            let mut known = Known::new(&sandbox, journal.paths()).unwrap();
             let input = Placed { path: "/etc/input", sha256: Digest::of(text), size: 3, mtime: 1000 };
             known.note_placed(&sandbox, &[input]);
             let steps = world.steps(&sandbox);
-            assert_eq!(steps.replay(&journal, &mut known).unwrap().is_some(), replays, "{text}");
+            assert_eq!(steps.replay(&mut known).unwrap().is_some(), replays, "{text}");
             // nor is that believed which was changed meanwhile
             sh(&sandbox.rootfs, "rm -rf etc/new etc/dir; echo un > etc/input; touch -d @1000 etc/input");
             known.forget(&journal.take().unwrap());
-            assert!(steps.replay(&journal, &mut known).unwrap().is_none(), "{text}");
+            assert!(steps.replay(&mut known).unwrap().is_none(), "{text}");
         }
     }
 

@@ -223,7 +223,6 @@ content = "1"
 name = "long"
 reason = "test"
 body = """
-sleep 0.6
 mkdir -m 700 /usr/lib/long
 cat /etc/long /usr/share/zoo/owl > /usr/lib/long/a
 ln /usr/lib/long/a /usr/lib/long/b
@@ -234,7 +233,7 @@ ls /usr/share/zoo
 "#;
 
 #[test]
-fn a_long_script_is_spared_on_the_same_files_and_the_image_is_the_same() {
+fn a_script_is_spared_on_the_same_files_and_the_image_is_the_same() {
     let world = world("");
     append(&world, "manifests/demo/node.toml", LONG);
     world.strata(&["lock", "demo"]);
