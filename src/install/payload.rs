@@ -66,10 +66,10 @@ pub fn unpack(
     let copy = kept.as_ref().map(Kept::begin).transpose()?;
     let mut archive = decompress(&mut compressed)?;
     if let Some(copy) = &copy {
-        archive = Box::new(BufReader::with_capacity(BUFFER, Copying { archive, copy: copy.as_file() }));
+        archive = Box::new(Copying { archive, copy: copy.as_file() });
     }
     let mut unpacked = Unpacker::new(header, files, staging)?;
-    unpacked.run(archive).context("unpacking the payload")?;
+    unpacked.run(BufReader::with_capacity(BUFFER, archive)).context("unpacking the payload")?;
 
     // not decompressed: what follows the archive is only hashed
     io::copy(&mut compressed, &mut io::sink()).context("reading the payload")?;
@@ -185,10 +185,9 @@ struct Archive<R> {
     reader: R,
     /// Bytes read, which paddings are counted from.
     offset: u64,
-    buffer: Vec<u8>,
 }
 
-impl<R: Read> Archive<R> {
+impl<R: BufRead> Archive<R> {
     fn read_exact(&mut self, buffer: &mut [u8]) -> Result<()> {
         self.reader.read_exact(buffer).context("reading the cpio archive")?;
         self.offset += buffer.len() as u64;
@@ -255,10 +254,13 @@ impl<R: Read> Archive<R> {
     fn copy(&mut self, size: u64, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut left = size;
         while left > 0 {
-            let piece = &mut self.buffer[..(BUFFER as u64).min(left) as usize];
-            self.reader.read_exact(piece).context("reading the cpio archive")?;
+            let there = self.reader.fill_buf().context("reading the cpio archive")?;
+            ensure!(!there.is_empty(), "reading the cpio archive: it ends within a file");
+            let piece = &there[..there.len().min(left.try_into().unwrap_or(usize::MAX))];
             sink(piece)?;
-            left -= piece.len() as u64;
+            let taken = piece.len();
+            self.reader.consume(taken);
+            left -= taken as u64;
         }
         self.offset += size;
         Ok(())
@@ -293,11 +295,11 @@ impl<'a> Unpacker<'a> {
         })
     }
 
-    fn run(&mut self, reader: impl Read) -> Result<()> {
+    fn run(&mut self, reader: impl BufRead) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
-        let mut archive = Archive { reader, offset: 0, buffer: vec![0; BUFFER] };
+        let mut archive = Archive { reader, offset: 0 };
         while let Some(member) = archive.next()? {
             let (index, size) = self.identify(member)?;
             let file = &self.files[index];
@@ -345,7 +347,7 @@ impl<'a> Unpacker<'a> {
             .unwrap_or(vec![index])
     }
 
-    fn member<R: Read>(&mut self, archive: &mut Archive<R>, index: usize, size: u64) -> Result<()> {
+    fn member<R: BufRead>(&mut self, archive: &mut Archive<R>, index: usize, size: u64) -> Result<()> {
         let file = &self.files[index];
         let kind = file_type(file.mode);
         let has_data = matches!(kind, FileType::RegularFile | FileType::Symlink);
@@ -378,7 +380,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn regular<R: Read>(&self, archive: &mut Archive<R>, index: usize) -> Result<()> {
+    fn regular<R: BufRead>(&self, archive: &mut Archive<R>, index: usize) -> Result<()> {
         let file = &self.files[index];
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = fs::openat(&self.staging, index.to_string(), flags, Mode::RUSR | Mode::WUSR);
