@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Result;
+use rayon::prelude::*;
 
 use crate::image::packing::{Source, Sources};
 use crate::package::header::Header;
@@ -15,6 +16,7 @@ const GHOST: u32 = 1 << 6;
 /// The paths of the installed packages. Looked up, never iterated.
 pub struct Files {
     packages: Vec<Package>,
+    /// By path, relative to the root.
     paths: HashMap<String, Owner>,
 }
 
@@ -49,16 +51,17 @@ struct Owner {
 
 impl Files {
     /// Collects the files of `packages`.
-    pub fn of<'a>(packages: impl Iterator<Item = &'a Header>) -> Result<Self> {
+    pub fn of<'a>(packages: impl ParallelIterator<Item = &'a Header>) -> Result<Self> {
+        let read = packages.map(|header| Ok((Package::of(header)?, header.files()?)));
         let mut files = Self { packages: Vec::new(), paths: HashMap::new() };
-        for header in packages {
+        for (named, entries) in read.collect::<Result<Vec<_>>>()? {
             let package = files.packages.len() as u32;
-            files.packages.push(Package::of(header)?);
-            for file in header.files()? {
+            files.packages.push(named);
+            for file in entries {
                 let regular = file.mode & libc::S_IFMT == libc::S_IFREG;
                 let owner =
                     Owner { package, mtime: regular.then_some(file.mtime), ghost: file.flags & GHOST != 0 };
-                files.paths.insert(file.path, owner);
+                files.paths.insert(relative(&file.path).to_owned(), owner);
             }
         }
         Ok(files)
@@ -66,19 +69,19 @@ impl Files {
 
     /// Whether a package ships this absolute path.
     pub fn is_packaged(&self, path: &str) -> bool {
-        self.paths.get(path).is_some_and(|owner| !owner.ghost)
+        self.paths.get(relative(path)).is_some_and(|owner| !owner.ghost)
     }
 
     /// The name of the package that has this absolute path, be it a ghost.
     pub fn package_of(&self, path: &str) -> Option<&str> {
-        Some(&self.package(self.paths.get(path)?)?.name)
+        Some(&self.package(self.paths.get(relative(path))?)?.name)
     }
 
     /// The name of the package that has this absolute path or the nearest directory above. The package of the
     /// top level, which everybody uses, says nothing.
     pub fn near(&self, path: &str) -> Option<&str> {
         let found = Path::new(path).ancestors().find_map(|path| self.package_of(path.to_str()?))?;
-        let exact = self.paths.contains_key(path);
+        let exact = self.paths.contains_key(relative(path));
         (exact || Some(found) != self.package_of("/var")).then_some(found)
     }
 
@@ -88,12 +91,12 @@ impl Files {
 
     /// The source package, without version, of a path relative to the root.
     pub fn source_of(&self, path: &Path) -> Option<&str> {
-        Some(&self.package(self.paths.get(&absolute(path)?)?)?.source)
+        Some(&self.package(self.paths.get(path.to_str()?)?)?.source)
     }
 
     /// Whether a package lists a path relative to the root that it does not ship.
     pub fn is_ghost(&self, path: &Path) -> bool {
-        absolute(path).and_then(|path| self.paths.get(&path)).is_some_and(|owner| owner.ghost)
+        path.to_str().and_then(|path| self.paths.get(path)).is_some_and(|owner| owner.ghost)
     }
 
     /// What is known of the source packages in `sizes`, which are in bytes.
@@ -113,10 +116,10 @@ impl Files {
 
     /// The time a path relative to the root has in its package's header, UTC seconds.
     pub fn mtime_of(&self, path: &Path) -> Option<i64> {
-        self.paths.get(&absolute(path)?)?.mtime.map(i64::from)
+        self.paths.get(path.to_str()?)?.mtime.map(i64::from)
     }
 }
 
-fn absolute(path: &Path) -> Option<String> {
-    Some(format!("/{}", path.to_str()?))
+fn relative(path: &str) -> &str {
+    path.strip_prefix('/').unwrap_or(path)
 }

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use oci_spec::image::Descriptor;
+use rayon::prelude::*;
 use serde::Serialize;
 
 pub use self::debug::debug;
@@ -49,7 +50,7 @@ use crate::digest::Digest;
 use crate::error::{HintExt, hinted};
 use crate::fetch::{self, Fetcher};
 use crate::image::chunk::Chunk;
-use crate::image::delta::{self, Delta};
+use crate::image::delta;
 use crate::image::extract::extract;
 use crate::image::oci::{Image, Layout, Settings};
 use crate::image::opened::{Access, Opened};
@@ -521,11 +522,11 @@ impl<'a> Build<'a> {
         let image = match found {
             Some(image) => image,
             None => {
-                let known = composed.verified.contents(&tree.own(), &delta)?;
-                settle_times(&tree.own(), &delta)?;
                 let own = tree.own();
+                let known = composed.verified.contents(&own, &delta)?;
                 let files = tar::KnownTree { tree: tar::Tree(&own), known };
                 let image = self.pack(job, &files, &chunks, &composed, progress)?;
+                tree.settle_times(&delta)?;
                 let (key, parts) = (job.inputs.digest, job.inputs.parts.clone());
                 tree.persist(self.store, &key, job.below.map(|step| step.key), parts)?;
                 image
@@ -689,7 +690,7 @@ impl<'a> Build<'a> {
         let packages = Rpmdb::open_read_only(&rpmdb)?.packages()?;
         let found: PackageSet = packages.iter().map(|package| package.header.nevra().clone()).collect();
         ensure!(found.nevras().eq(job.packages.nevras()), "the rpmdb has other packages than the lockfiles");
-        Files::of(packages.iter().map(|package| &package.header))
+        Files::of(packages.par_iter().map(|package| &package.header))
     }
 
     /// Who made the files of no package: in this layer, and as those below remember it.
@@ -854,22 +855,4 @@ fn installs(store: &Store, lock: &Lockfile) -> Vec<PathBuf> {
 fn erasures(lock: &Lockfile) -> Vec<Nevra> {
     let gone = |package: &LockedPackage| Some(Nevra { evr: package.displaced()?.clone(), ..package.nevra() });
     lock.packages.iter().filter_map(gone).collect()
-}
-
-/// Gives the files of the tree the times they have in the image, so that scripts of the layers above see the
-/// same whether the tree was just made or extracted from the image.
-#[tracing::instrument(level = "info", skip_all)]
-fn settle_times(root: &Path, delta: &Delta) -> Result<()> {
-    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-    for entry in delta.changed.values() {
-        if matches!(entry.kind, delta::Kind::Whiteout) {
-            continue;
-        }
-        let path = root.join(&entry.path);
-        let time = Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
-        let times = Timestamps { last_access: time, last_modification: time };
-        utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .with_context(|| format!("setting the time of {}", path.display()))?;
-    }
-    Ok(())
 }

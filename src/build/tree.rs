@@ -12,13 +12,17 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::inputs::Parts;
 use crate::digest::Digest;
+use crate::image::delta::{Delta, Kind};
 use crate::sandbox;
 use crate::store::{self, Store};
 
@@ -84,6 +88,8 @@ pub struct WorkTree {
     dir: Option<TempDir>,
     below: Vec<PathBuf>,
     mounted: bool,
+    /// The end of the mount: the kernel takes a while to forget every path that was looked at.
+    ending: Option<JoinHandle<Result<()>>>,
 }
 
 impl WorkTree {
@@ -94,7 +100,7 @@ impl WorkTree {
             let path = dir.path().join(name);
             fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
         }
-        let mut tree = Self { dir: Some(dir), below: below.to_vec(), mounted: false };
+        let mut tree = Self { dir: Some(dir), below: below.to_vec(), mounted: false, ending: None };
         if !below.is_empty() {
             let lower: Vec<&Path> = below.iter().map(PathBuf::as_path).collect();
             sandbox::mount_overlay(&lower, &tree.path("tree"), &tree.path("work"), &tree.path("mount"))?;
@@ -121,7 +127,7 @@ impl WorkTree {
         self.view().join("stage")
     }
 
-    /// The layer's own files, to be read when nothing is mounted any more.
+    /// The layer's own files, to be read after [`WorkTree::unmount`].
     pub fn own(&self) -> PathBuf {
         self.path("tree").join("root")
     }
@@ -132,13 +138,36 @@ impl WorkTree {
     }
 
     /// Ends the work on the rootfs.
-    #[tracing::instrument(level = "info", skip_all)]
     pub fn unmount(&mut self) -> Result<()> {
         fs::remove_dir_all(self.stage()).context("removing the staging directory")?;
         if std::mem::take(&mut self.mounted) {
-            sandbox::unmount(&self.path("mount"))?;
+            let mount = self.path("mount");
+            self.ending = Some(thread::spawn(move || sandbox::unmount(&mount)));
         }
         Ok(())
+    }
+
+    /// Waits until nothing is mounted any more.
+    fn end(&mut self) -> Result<()> {
+        let ending = self.ending.take().map(JoinHandle::join);
+        ending.transpose().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).transpose().map(drop)
+    }
+
+    /// Gives the files the times they have in the image, so that scripts of the layers above see the same whether the
+    /// tree was just made or extracted from the image.
+    #[tracing::instrument(level = "info", skip_all)]
+    pub fn settle_times(&mut self, delta: &Delta) -> Result<()> {
+        self.end()?;
+        let root = self.own();
+        delta.changed.par_iter().filter(|(_, entry)| entry.kind != Kind::Whiteout).try_for_each(
+            |(path, entry)| {
+                let path = root.join(path);
+                let time = Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
+                let times = Timestamps { last_access: time, last_modification: time };
+                utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .with_context(|| format!("setting the time of {}", path.display()))
+            },
+        )
     }
 
     /// Moves the finished tree into the store under `key`.
@@ -177,8 +206,9 @@ impl WorkTree {
 
 impl Drop for WorkTree {
     fn drop(&mut self) {
+        // a mount left behind ends with strata's mount namespace
+        let _ = self.end();
         if self.mounted {
-            // a mount left behind ends with strata's mount namespace
             let _ = sandbox::unmount(&self.path("mount"));
         }
     }

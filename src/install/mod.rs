@@ -536,7 +536,7 @@ fn installed(rootfs: &Rootfs, directory: &str) -> Result<Vec<Package>> {
     }
     let rpmdb = Rpmdb::open_read_only(&rpmdb_file(rootfs, directory)?)?;
     let package = |i: Installed| Package::new(i.header, i.file_states.into(), Origin::Rpmdb(i.hnum));
-    rpmdb.packages()?.into_iter().map(package).collect()
+    rpmdb.packages()?.into_par_iter().map(package).collect()
 }
 
 /// The installed packages to erase as rpm comes to them: those that each package that comes replaces, first by its

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 use rustix::fs::Stat;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -56,17 +57,15 @@ impl Verified {
 
     /// The contents of those files of `delta`, which is of the tree `root`, that are as they were noted.
     pub fn contents(&self, root: &Path, delta: &Delta) -> Result<HashMap<PathBuf, Digest>> {
-        let files = delta.changed.values().filter(|entry| matches!(entry.kind, Kind::File { .. }));
-        let mut contents = HashMap::new();
-        for entry in files {
-            let path = root.join(&entry.path);
-            let meta = path.symlink_metadata().with_context(|| format!("reading {}", path.display()))?;
+        let files = delta.changed.par_iter().filter(|(_, entry)| matches!(entry.kind, Kind::File { .. }));
+        let known = files.map(|(path, _)| {
+            let at = root.join(path);
+            let meta = at.symlink_metadata().with_context(|| format!("reading {}", at.display()))?;
             let seen = self.files.get(&meta.ino());
-            if let Some(seen) = seen.filter(|seen| seen.changed == (meta.ctime(), meta.ctime_nsec())) {
-                contents.insert(entry.path.clone(), seen.sha256);
-            }
-        }
-        Ok(contents)
+            let same = seen.filter(|seen| seen.changed == (meta.ctime(), meta.ctime_nsec()));
+            Ok(same.map(|seen| (path.clone(), seen.sha256)))
+        });
+        known.filter_map(Result::transpose).collect()
     }
 }
 

@@ -178,6 +178,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
+    use rayon::prelude::*;
     use rpm::{FileOptions, PackageBuilder};
 
     use super::*;
@@ -195,7 +196,7 @@ mod tests {
             package.with_file_contents("x", FileOptions::new(file)).unwrap();
         }
         package.build().unwrap().write_file(&path).unwrap();
-        let files = Files::of([Header::open(&path).unwrap()].iter()).unwrap();
+        let files = Files::of([Header::open(&path).unwrap()].par_iter()).unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
         let rootfs = Rootfs::open(&dir.path().join("root")).unwrap();
         for path in made {
