@@ -14,7 +14,7 @@
 //! entries, with the same metadata, so it means the same whichever chunks are unpacked before it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::delta::{Delta, Entry, Kind};
 use super::packing::{self, Packing, Sources};
@@ -234,30 +234,35 @@ fn whiteout(path: &Path) -> Entry {
 #[derive(Default)]
 struct Contents<'a> {
     sources: BTreeSet<&'a str>,
-    entries: BTreeMap<PathBuf, Entry>,
+    /// Sorted.
+    entries: Vec<Entry>,
 }
 
 impl Contents<'_> {
-    /// Adds an entry and the directories on the way to it; not the root, which every reader has.
+    /// Adds an entry, which sorts after those that are there, and the directories on the way to it; not the root, which
+    /// every reader has.
     fn add(&mut self, delta: &Delta, entry: Entry) {
-        for parent in entry.path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
-            if self.entries.contains_key(parent) {
-                break;
-            }
-            let found = delta.changed.get(parent).or_else(|| delta.parents.get(parent));
-            self.entries.extend(found.map(|e| (parent.to_owned(), e.clone())));
-        }
-        self.entries.insert(entry.path.clone(), entry);
+        let last = self.entries.last().map(|last| last.path.as_path());
+        // what is on the way to the last entry, too, is there
+        let is_new = |dir: &&Path| !last.is_some_and(|last| last.starts_with(dir));
+        let dirs: Vec<&Path> = entry.path.ancestors().skip(1).take_while(is_new).collect();
+        let find = |dir: &Path| delta.changed.get(dir).or_else(|| delta.parents.get(dir)).cloned();
+        let found = dirs.into_iter().rev().filter(|dir| !dir.as_os_str().is_empty()).filter_map(find);
+        let found: Vec<Entry> = found.collect();
+        self.entries.extend(found);
+        self.entries.push(entry);
     }
 
     fn finish(self, name: String) -> Chunk {
         let sources = self.sources.into_iter().map(str::to_owned).collect();
-        Chunk { name, sources, entries: self.entries.into_values().collect() }
+        Chunk { name, sources, entries: self.entries }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::image::packing::Source;
 

@@ -83,7 +83,7 @@ pub fn delta(upper: &Path, lower: &[PathBuf], mtime_of: &dyn Fn(&Path) -> Option
     let mut walk = Walk {
         upper,
         mtime_of,
-        found: BTreeMap::new(),
+        found: Vec::new(),
         same: BTreeSet::new(),
         removed: BTreeSet::new(),
         links: BTreeMap::new(),
@@ -96,11 +96,12 @@ pub fn delta(upper: &Path, lower: &[PathBuf], mtime_of: &dyn Fn(&Path) -> Option
 struct Walk<'a> {
     upper: &'a Path,
     mtime_of: &'a dyn Fn(&Path) -> Option<i64>,
-    found: BTreeMap<PathBuf, Entry>,
+    /// In walking order, which is sorted.
+    found: Vec<Entry>,
     /// Paths of `found` that equal those of the layers below.
     same: BTreeSet<PathBuf>,
     removed: BTreeSet<PathBuf>,
-    /// Names of each file that has more than one, by device and inode; in walking order, which is sorted.
+    /// Names of each file that has more than one, by device and inode; in walking order.
     links: BTreeMap<(u64, u64), Vec<PathBuf>>,
 }
 
@@ -132,7 +133,7 @@ impl Walk<'_> {
         if meta.is_file() && meta.nlink() > 1 {
             self.links.entry((meta.dev(), meta.ino())).or_default().push(path.to_owned());
         }
-        self.found.insert(path.to_owned(), entry);
+        self.found.push(entry);
         if meta.is_dir() {
             let opaque = opaque || is_opaque(&at)?;
             self.visit_children(path, found.map(|f| f.below).unwrap_or_default(), opaque)?;
@@ -173,6 +174,7 @@ impl Walk<'_> {
     }
 
     fn finish(mut self) -> Delta {
+        let mut hard_links = BTreeMap::new();
         for names in self.links.into_values() {
             // a link must not point into the layers below: all names of a file ship, or none
             if names.iter().all(|name| self.same.contains(name)) {
@@ -180,23 +182,35 @@ impl Walk<'_> {
             }
             for name in &names {
                 self.same.remove(name);
-                if name != &names[0]
-                    && let Some(entry) = self.found.get_mut(name)
-                {
-                    entry.kind = Kind::HardLink { to: names[0].clone() };
-                }
+            }
+            hard_links.extend(names[1..].iter().map(|name| (name.clone(), names[0].clone())));
+        }
+        for entry in &mut self.found {
+            if let Some(to) = hard_links.remove(&entry.path) {
+                entry.kind = Kind::HardLink { to };
             }
         }
-        let (mut same, changed): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.found.into_iter().partition(|(path, _)| self.same.contains(path));
+        let (same, changed): (Vec<_>, Vec<_>) =
+            self.found.into_iter().partition(|entry| self.same.contains(&entry.path));
+        let (mut same, changed) = (by_path(same), by_path(changed));
         let mut parents = BTreeMap::new();
-        for path in changed.keys().chain(&self.removed) {
-            for parent in path.ancestors().skip(1) {
-                parents.extend(same.remove_entry(parent));
+        let mut last = None;
+        for dir in changed.keys().chain(&self.removed).map(|path| path.parent()) {
+            // most are in the directory of the one before
+            if dir != last {
+                parents.extend(
+                    dir.into_iter().flat_map(Path::ancestors).filter_map(|dir| same.remove_entry(dir)),
+                );
             }
+            last = dir;
         }
         Delta { changed, parents, removed: self.removed }
     }
+}
+
+/// From entries in order this is made at once, not one by one.
+fn by_path(entries: Vec<Entry>) -> BTreeMap<PathBuf, Entry> {
+    entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect()
 }
 
 /// Describes the file at `at` as the image's `path`.
