@@ -8,6 +8,9 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use anyhow::{Context, Result};
 use oci_spec::image::{Descriptor, MediaType};
@@ -156,12 +159,41 @@ fn compress(
     Ok(Packed { diff_id, blob: descriptor })
 }
 
-/// Writes the chunk's tar to `out`; gives that back with the tar's digest.
-fn write_digested<W: Write>(contents: &dyn Contents, chunk: &Chunk, out: W) -> Result<(W, Digest)> {
-    let mut tar = BufWriter::with_capacity(BUFFER, Hasher::new(out));
-    tar::write(contents, &chunk.entries, &mut tar)?;
-    let (out, digest, _) = unbuffered(tar)?.finish();
-    Ok((out, digest))
+/// Writes the chunk's tar to `out`; gives that back with the tar's digest. While `out` is busy the next pieces are made.
+fn write_digested<W: Write>(contents: &dyn Contents, chunk: &Chunk, mut out: W) -> Result<(W, Digest)> {
+    let (sender, pieces) = sync_channel(AHEAD);
+    thread::scope(|scope| {
+        let making = scope.spawn(move || {
+            let mut tar = BufWriter::with_capacity(PIECE, Hasher::new(Pieces(sender)));
+            tar::write(contents, &chunk.entries, &mut tar)?;
+            let (_, digest, _) = unbuffered(tar)?.finish();
+            anyhow::Ok(digest)
+        });
+        let written = pieces.iter().try_for_each(|piece: Vec<u8>| out.write_all(&piece));
+        // so that nobody makes more of a tar that could not be written
+        drop(pieces);
+        let digest = making.join().unwrap_or_else(|panic| resume_unwind(panic));
+        written.context("writing the blob")?;
+        Ok((out, digest?))
+    })
+}
+
+/// How many bytes of a tar are passed on at once, and how many times as much is made before it is asked for.
+const PIECE: usize = 256 << 10;
+const AHEAD: usize = 8;
+
+/// Passes on what is written, in pieces.
+struct Pieces(SyncSender<Vec<u8>>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes.to_owned()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Flushes a buffer and takes it off.
