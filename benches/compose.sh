@@ -47,10 +47,7 @@ run_images() {
 
 measure() {
     clean
-    # an ext4 without journal gives out no inode for a minute after it was deleted, and looks at each in vain:
-    # whoever comes next would pay for what was removed before
-    sync
-    sleep 61
+    rest
     "$here/benches/bench.py" run "$work/results" "$1" bash -euo pipefail -c "run_$1"
 }
 

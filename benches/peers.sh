@@ -21,6 +21,13 @@ storage_pull() {
     skopeo copy --quiet "oci:$STRATA_STORE/images:$1" "containers-storage:[overlay@$work/containers+$work/run]localhost/below"
 }
 
+# An ext4 without journal gives out no inode for a minute after it was deleted, and looks at each in vain: whoever comes
+# next would pay for what was removed before.
+rest() {
+    sync
+    sleep 61
+}
+
 end() {
     storage rm --all > "$work/log"
     storage rmi --all --force > "$work/log"

@@ -67,7 +67,7 @@ run_push() { storage push --quiet --tls-verify=false "bench-$layer" "docker://12
 blobs() { find "$STRATA_STORE/images/blobs/sha256" -type f -printf '%f %s\n' | sort; }
 
 measure() {
-    sync
+    rest
     "$here/benches/bench.py" run "$work/results" "$1" bash -euo pipefail -c "run_$1"
 }
 
