@@ -16,8 +16,8 @@ use crate::sandbox::enter_namespace;
 /// 3 if something is damaged that was not taken away.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Take away what is damaged. Packages are fetched again from where lockfiles say, blobs of images from registries that
-    /// are known to have them; the rest is made or fetched by whatever needs it
+    /// Take away what is damaged. Packages and keys are fetched again from where lockfiles and manifests say, blobs of images
+    /// from registries that are known to have them; the rest is made or fetched by whatever needs it
     #[arg(long)]
     repair: bool,
     /// Open no socket: only take away

@@ -294,6 +294,12 @@ impl Fetcher {
         Ok(())
     }
 
+    /// Brings the keys of a repository into the store, if its packages are to be signed.
+    pub fn keys(&self, repo: &plan::Repo) -> Result<()> {
+        let trust = self.source(repo).trust(&self.store);
+        trust.map(drop).with_context(|| format!("fetching the keys of repository {}", repo.id))
+    }
+
     /// Copies packages that are in the store to `DIR/REPO/LOCATION`, for a build that has neither network nor
     /// this store.
     pub fn vendor(&self, wanted: &[Wanted<'_>], dir: &Path) -> Result<()> {

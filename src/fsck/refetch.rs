@@ -1,5 +1,6 @@
-//! Fetches again what a store has lost: packages from where the lockfiles of all streams say that they are, blobs of images
-//! from where manifests pin these, and from registries that are known to have them ([`places`]).
+//! Fetches again what a store has lost: packages from where the lockfiles of all streams say that they are, keys of their
+//! repositories, blobs of images from where manifests pin these, and from registries that are known to have them
+//! ([`places`]).
 //!
 //! What cannot be fetched is warned of and stays lost: a build fetches it, makes it, or fails and says why.
 
@@ -19,7 +20,7 @@ use crate::image::places;
 use crate::image::reference::Reference;
 use crate::lock;
 use crate::manifest;
-use crate::plan::{Base, Layer, Plan};
+use crate::plan::{Base, Layer, Plan, Repo};
 use crate::progress::{Progress, Silent, Unit};
 
 /// What is known of where things come from, and how they are brought.
@@ -40,10 +41,29 @@ pub struct Refetch<'a> {
 struct Lost {
     packages: BTreeSet<Digest>,
     blobs: BTreeSet<Digest>,
+    /// By the digests of their URLs.
+    keys: BTreeSet<Digest>,
+}
+
+impl Lost {
+    fn len(&self) -> usize {
+        self.packages.len() + self.blobs.len() + self.keys.len()
+    }
+
+    /// Whether an object that was taken away is among what is still looked for, or not looked for at all.
+    fn has(&self, found: &Finding) -> bool {
+        let lost = match found.kind {
+            Kind::Package => &self.packages,
+            Kind::Blob => &self.blobs,
+            Kind::Key => &self.keys,
+            _ => return true,
+        };
+        digest_in_name(found).is_none_or(|digest| lost.contains(&digest))
+    }
 }
 
 impl Refetch<'_> {
-    /// Fetches the packages and blobs that were taken away, and those that images have lost before.
+    /// Fetches the packages, keys and blobs that were taken away, and blobs that images have lost before.
     pub(super) fn heal(&self, findings: &mut [Finding], progress: &dyn Progress) -> Result<()> {
         let layout = Layout::create(&self.access.store.images())?;
         let removed = |kind| {
@@ -51,26 +71,18 @@ impl Refetch<'_> {
                 findings.iter().filter(move |found| (found.kind, found.fate) == (kind, Fate::Removed));
             removed.filter_map(digest_in_name).collect::<BTreeSet<_>>()
         };
-        let mut lost = Lost { packages: removed(Kind::Package), blobs: removed(Kind::Blob) };
-        lost.blobs.append(&mut layout.missing()?);
-        let before = lost.packages.len() + lost.blobs.len();
+        let [packages, mut blobs, keys] = [Kind::Package, Kind::Blob, Kind::Key].map(removed);
+        blobs.append(&mut layout.missing()?);
+        let mut lost = Lost { packages, blobs, keys };
+        let before = lost.len();
         if before == 0 {
             return Ok(());
         }
         progress.start("fetching what is damaged", before as u64, Unit::Items);
         self.bring(&mut lost, &layout, progress);
-        let left = lost.packages.len() + lost.blobs.len();
-        progress.finish(&format!("{} of {before} packages and blobs fetched again", before - left));
-        for found in findings.iter_mut().filter(|found| found.fate == Fate::Removed) {
-            let is_back = |digest: &Digest| match found.kind {
-                Kind::Package => !lost.packages.contains(digest),
-                Kind::Blob => !lost.blobs.contains(digest),
-                _ => false,
-            };
-            if digest_in_name(found).is_some_and(|digest| is_back(&digest)) {
-                found.fate = Fate::Fetched;
-            }
-        }
+        progress.finish(&format!("{} of {before} objects fetched again", before - lost.len()));
+        let removed = findings.iter_mut().filter(|found| found.fate == Fate::Removed);
+        removed.filter(|found| !lost.has(found)).for_each(|found| found.fate = Fate::Fetched);
         Ok(())
     }
 
@@ -81,6 +93,11 @@ impl Refetch<'_> {
         {
             if let Err(error) = self.packages(plan, layer, &mut lost.packages, progress) {
                 progress.warn(&format!("looking what {}/{} locks: {error:#}", plan.stream.name, layer.name));
+            }
+        }
+        for repo in plans.iter().flat_map(|plan| plan.stream.repos.values()) {
+            if let Err(error) = self.keys(repo, &mut lost.keys) {
+                progress.warn(&format!("{error:#}"));
             }
         }
         let pinned = plans.iter().flat_map(|plan| {
@@ -137,6 +154,16 @@ impl Refetch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Fetches the keys of a repository, if some are lost.
+    fn keys(&self, repo: &Repo, lost: &mut BTreeSet<Digest>) -> Result<()> {
+        if !repo.gpgkey.iter().any(|url| lost.contains(&Digest::of(url))) {
+            return Ok(());
+        }
+        let brought = self.fetcher.keys(repo);
+        lost.retain(|url| !self.access.store.key(url).exists());
+        brought
     }
 }
 

@@ -203,6 +203,15 @@ fn a_rotten_package_is_fetched_from_where_a_lock_says() {
     let requests = || std::mem::take(&mut *server.requests.lock().unwrap());
     requests();
 
+    // of a key it is known only whether it is one
+    let key = entries(&world, "keys")[0].clone();
+    let whole = fs::read(&key).unwrap();
+    fs::write(&key, "no key").unwrap();
+    let (told, warned, status) = repaired(&world, &[]);
+    assert!(status == Some(0) && told.contains(" (fetched again)\n"), "{told}{warned}");
+    assert_eq!(fs::read(&key).unwrap(), whole);
+    assert_eq!(requests(), ["/RPM-GPG-KEY-demo"]);
+
     let package = entries(&world, "rpms")[7].clone();
     rot(&package);
     let (told, warned, status) = repaired(&world, &[]);
