@@ -18,7 +18,7 @@ use crate::image::oci::{Layout, digest_of};
 use crate::image::opened::Access;
 use crate::image::places;
 use crate::image::reference::Reference;
-use crate::lock;
+use crate::lock::{self, Lockfile};
 use crate::manifest;
 use crate::plan::{Base, Layer, Plan, Repo};
 use crate::progress::{Progress, Silent, Unit};
@@ -89,10 +89,10 @@ impl Refetch<'_> {
     /// Fetches what is lost, and strikes it off.
     fn bring(&self, lost: &mut Lost, layout: &Layout, progress: &dyn Progress) {
         let plans = self.plans(progress);
-        for (plan, layer) in plans.iter().flat_map(|plan| plan.layers.iter().map(move |layer| (plan, layer)))
-        {
-            if let Err(error) = self.packages(plan, layer, &mut lost.packages, progress) {
-                progress.warn(&format!("looking what {}/{} locks: {error:#}", plan.stream.name, layer.name));
+        let locked = self.locked(&plans, progress);
+        for (plan, _, lock) in &locked {
+            if let Err(error) = self.packages(plan, lock, &mut lost.packages, progress) {
+                progress.warn(&format!("looking what {}/{} locks: {error:#}", lock.stream, lock.layer));
             }
         }
         for repo in plans.iter().flat_map(|plan| plan.stream.repos.values()) {
@@ -100,14 +100,13 @@ impl Refetch<'_> {
                 progress.warn(&format!("{error:#}"));
             }
         }
-        let pinned = plans.iter().flat_map(|plan| {
-            plan.layers.iter().filter_map(|layer| match &layer.from {
-                Base::Image(image) => Some((image.clone(), Access { arch: plan.stream.arch, ..self.access })),
-                Base::Layer(_) | Base::Scratch => None,
-            })
+        let pinned = locked.iter().filter_map(|(plan, layer, _)| match &layer.from {
+            Base::Image(image) => Some((image.clone(), Access { arch: plan.stream.arch, ..self.access })),
+            Base::Layer(_) | Base::Scratch => None,
         });
         let known = places::images(self.access.store).into_iter().map(|image| (image, self.access));
-        for (image, access) in pinned.chain(known) {
+        // of what is known the store has the manifests, and asks for nothing in vain
+        for (image, access) in known.chain(pinned) {
             if let Err(error) = blobs(&image, access, &mut lost.blobs, layout, progress) {
                 progress.warn(&format!("fetching blobs of {image}: {error:#}"));
             }
@@ -130,20 +129,31 @@ impl Refetch<'_> {
         plans
     }
 
-    /// Fetches those of the packages of a layer that are lost.
+    /// The layers that are locked, and their locks.
+    fn locked<'p>(&self, plans: &'p [Plan], progress: &dyn Progress) -> Vec<(&'p Plan, &'p Layer, Lockfile)> {
+        let mut locked = Vec::new();
+        for (plan, layer) in plans.iter().flat_map(|plan| plan.layers.iter().map(move |layer| (plan, layer)))
+        {
+            match lock::read(self.lockfiles, &plan.stream.name, &layer.name, plan.stream.arch) {
+                Ok(lock) => locked.extend(lock.map(|lock| (plan, layer, lock))),
+                Err(error) => progress.warn(&format!("nothing is fetched for one layer: {error:#}")),
+            }
+        }
+        locked
+    }
+
+    /// Fetches those of the packages of a lock that are lost.
     fn packages(
         &self,
         plan: &Plan,
-        layer: &Layer,
+        lock: &Lockfile,
         lost: &mut BTreeSet<Digest>,
         progress: &dyn Progress,
     ) -> Result<()> {
         if lost.is_empty() {
             return Ok(());
         }
-        let lock = lock::read(self.lockfiles, &plan.stream.name, &layer.name, plan.stream.arch)?;
-        let Some(lock) = lock else { return Ok(()) };
-        for wanted in wanted(plan, self.manifests, &lock)? {
+        for wanted in wanted(plan, self.manifests, lock)? {
             let Some(digest) = wanted.package.sha256.filter(|digest| lost.contains(digest)) else { continue };
             match self.fetcher.packages(&[wanted], &Silent) {
                 Ok(()) => {
