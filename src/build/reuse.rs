@@ -70,7 +70,7 @@ const QUIET: [&str; 15] = [
 /// A run of a command.
 #[derive(Debug, Serialize, Deserialize)]
 struct Step {
-    /// Digest of the names that were there, see [`names`].
+    /// Digest of the names that were there, see [`Known::names`].
     names: Digest,
     /// Directories of quiet trees whose names count.
     listed: BTreeSet<PathBuf>,
