@@ -180,9 +180,9 @@ impl Executor for Recorder<'_> {
         let mut ended = ended?;
         let changes = notes.journal.take()?;
         if let Some(known) = &mut notes.known {
-            if let (Some(steps), Some(opened)) = (steps, ended.opened.take()) {
+            if let Some(steps) = steps.filter(|_| !ended.reused) {
                 // what it did is done, whether later builds profit or not
-                steps.keep(&ended.outcome, &changes, opened, known).unwrap_or_else(|error| {
+                steps.keep(&ended.outcome, &changes, ended.opened.take(), known).unwrap_or_else(|error| {
                     tracing::warn!("{} will have to run in later builds: {error:#}", task.actor)
                 });
             }

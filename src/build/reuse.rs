@@ -339,19 +339,23 @@ impl<'a> Steps<'a> {
         extract::onto(BufReader::new(File::open(made)?), rootfs.path())
     }
 
-    /// Keeps a run that changed the rootfs by `changes` and opened `opened`, unless that could not be repeated.
-    /// `known` is from before.
+    /// Keeps a run that changed the rootfs by `changes` and opened `opened`, unless that is not known or could not be
+    /// repeated. `known` is from before.
     pub fn keep(
         &self,
         outcome: &Outcome,
         changes: &Changes,
-        opened: Opened,
+        opened: Option<Opened>,
         known: &mut Known,
     ) -> Result<()> {
         if outcome.status != 0 {
             return Ok(());
         }
         let told = |why: &str| tracing::info!("{} will have to run in later builds: {why}", self.actor);
+        let Some(opened) = opened else {
+            told("inotify did not tell all that it opened");
+            return Ok(());
+        };
         let before = match known.before(changes) {
             Ok(before) => before,
             Err(path) => {
@@ -609,7 +613,7 @@ mod tests {
             let ((), opened) = reads.during(&sandbox.rootfs, journal.new_directories(), run).unwrap();
             let outcome = Outcome { status: 0, output: "said".into(), duration: Duration::ZERO };
             let changes = journal.take().unwrap();
-            self.steps(&sandbox).keep(&outcome, &changes, opened.unwrap(), &mut known).unwrap();
+            self.steps(&sandbox).keep(&outcome, &changes, opened, &mut known).unwrap();
             !self.steps(&sandbox).kept().unwrap().is_empty()
         }
 
