@@ -98,8 +98,12 @@ fn deflate(window: &[u8], block: &[u8], level: Compression, is_last: bool) -> io
         out.reserve(BLOCK);
         let rest = &block[encoder.total_in() as usize..];
         let status = encoder.compress_vec(rest, &mut out, flush)?;
-        // there is more as long as it fills all that it is given
-        if if is_last { status == Status::StreamEnd } else { out.len() < out.capacity() } {
+        let is_done = match is_last {
+            true => status == Status::StreamEnd,
+            // there is more as long as it fills all that it is given
+            false => out.len() < out.capacity(),
+        };
+        if is_done {
             break;
         }
     }
