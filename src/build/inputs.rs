@@ -21,7 +21,7 @@ use crate::plan::{Base, Configuration, FileContent, Layer, Packages, Plan};
 
 /// Raised when the same inputs come to give other bytes: a change of the installer, the tar writer, the
 /// compressor, the chunk plan or the labels.
-const OUTPUT_VERSION: u32 = 7;
+const OUTPUT_VERSION: u32 = 8;
 
 /// Inputs of a build that are neither in the manifests nor in the lockfiles.
 #[derive(Clone, Debug, Default, Serialize)]

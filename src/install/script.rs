@@ -10,7 +10,7 @@ use super::{ScriptCall, ScriptRunner};
 use crate::actor::{Actor, Executor, Placed, Task};
 use crate::error::HintExt;
 use crate::package::header::query_format;
-use crate::sandbox::{self, Outcome, last_lines};
+use crate::sandbox::{self, Outcome, SOURCE_DATE_EPOCH, last_lines};
 
 /// The interpreter that rpm has built in.
 const LUA: &str = "<lua>";
@@ -42,27 +42,34 @@ impl<'a> Runner<'a> {
     fn command(&self, call: &ScriptCall) -> Result<sandbox::Command> {
         let interpreter = &call.script.interpreter;
         let body = self.body(call)?;
-        if interpreter.first().is_some_and(|program| program == LUA) {
-            let args = interpreter[1..].iter().chain(&call.args).cloned().collect();
-            let job = Job {
-                name: name(call),
-                args,
-                prefixes: call.header.prefixes().to_vec(),
-                macros: self.macros.clone(),
-            };
-            return self.lua.command(&job, &body.unwrap_or_default(), call.stdin.clone());
-        }
-        if interpreter.is_empty() {
+        let mut command = if interpreter.first().is_some_and(|program| program == LUA) {
+            self.lua_command(call, &body.unwrap_or_default())?
+        } else if interpreter.is_empty() {
             bail!("the header names no interpreter");
-        }
-        let mut argv = interpreter.clone();
-        // a program without a body gets no arguments either
-        if body.is_some() {
-            argv.extend(call.args.iter().cloned());
-        }
-        let script = body.map(|body| (interpreter.len(), body));
-        let env = prefix_variables(call.header.prefixes());
-        Ok(sandbox::Command { argv, env, stdin: call.stdin.clone(), script, ..Default::default() })
+        } else {
+            let mut argv = interpreter.clone();
+            // a program without a body gets no arguments either
+            if body.is_some() {
+                argv.extend(call.args.iter().cloned());
+            }
+            let script = body.map(|body| (interpreter.len(), body));
+            let env = prefix_variables(call.header.prefixes());
+            sandbox::Command { argv, env, stdin: call.stdin.clone(), script, ..Default::default() }
+        };
+        // as old as its package: what others of its layer are published since must not make it run again
+        command.env.push((SOURCE_DATE_EPOCH.to_owned(), call.header.build_time()?.to_string()));
+        Ok(command)
+    }
+
+    fn lua_command(&self, call: &ScriptCall, body: &str) -> Result<sandbox::Command> {
+        let args = call.script.interpreter[1..].iter().chain(&call.args).cloned().collect();
+        let job = Job {
+            name: name(call),
+            args,
+            prefixes: call.header.prefixes().to_vec(),
+            macros: self.macros.clone(),
+        };
+        self.lua.command(&job, body, call.stdin.clone())
     }
 }
 

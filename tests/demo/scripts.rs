@@ -22,19 +22,23 @@ fn world(scripts: &str) -> World {
 
 /// Makes a release of `zoo`, and locks it.
 fn package(world: &World, release: &str, scripts: &str) {
+    publish(world, "zoo", release, scripts);
+    world.strata(&["lock", "demo", "--update"]);
+}
+
+fn publish(world: &World, name: &str, release: &str, scripts: &str) {
     let spec = format!(
-        "Name: zoo\nVersion: 1\nRelease: {release}\nSummary: x\nLicense: MIT\nBuildArch: noarch\n%description\nx\n\
-         %install\nmkdir -p %buildroot/usr/share/zoo\ncd %buildroot/usr/share/zoo\ntouch -d @1700000000 owl emu\n\
-         %files\n/usr/share/zoo\n{scripts}"
+        "Name: {name}\nVersion: 1\nRelease: {release}\nSummary: x\nLicense: MIT\nBuildArch: noarch\n%description\nx\n\
+         %install\nmkdir -p %buildroot/usr/share/{name}\ncd %buildroot/usr/share/{name}\ntouch -d @1700000000 owl emu\n\
+         %files\n/usr/share/{name}\n{scripts}"
     );
-    fs::write(world.path("zoo.spec"), spec).unwrap();
+    fs::write(world.path("it.spec"), spec).unwrap();
     let define = |name: &str, dir: &str| format!("{name} {}", world.path(dir).display());
     run(Command::new("rpmbuild")
         .args(["-bb", "--quiet", "--define", &define("_topdir", "rpmbuild")])
         .args(["--define", &define("_rpmdir", "extra")])
-        .arg(world.path("zoo.spec")));
+        .arg(world.path("it.spec")));
     run(Command::new("createrepo_c").arg("--quiet").arg(world.path("extra")));
-    world.strata(&["lock", "demo", "--update"]);
 }
 
 fn replace(world: &World, path: &str, from: &str, to: &str) {
@@ -269,6 +273,39 @@ fn a_script_is_spared_on_the_same_files_and_the_image_is_the_same() {
             assert_eq!((fresh, same), (false, digest), "{path}");
         }
     }
+}
+
+#[test]
+fn a_scriptlet_is_as_old_as_its_package_and_spared_whatever_else_is_published() {
+    let world = world("%post\necho $SOURCE_DATE_EPOCH > /etc/zoo.date\n");
+    append(&world, "manifests/demo/node.toml", LONG);
+    replace(&world, "manifests/demo/node.toml", "install = [", "install = [\"herd\", ");
+    publish(&world, "herd", "1", "");
+    world.strata(&["lock", "demo", "--update"]);
+    let build = |args: &[&str]| {
+        let built = world.strata(&[args, &["--format", "json", "build", "demo"]].concat());
+        let node = serde_json::from_str::<Value>(&built).unwrap()[2].take();
+        let reused = |key: &str, name: &str| {
+            let scripts = node["scripts"].as_array().unwrap();
+            scripts.iter().find(|script| script[key] == name).unwrap()["reused"].as_bool().unwrap()
+        };
+        let spared = (reused("package", "zoo-1-1.noarch"), reused("entry", "[[script]] long"));
+        (node["digest"].as_str().unwrap().to_owned(), spared)
+    };
+    let (first, _) = build(&[]);
+    publish(&world, "herd", "2", "");
+    let later = ["--quiet", "--revision", "4000000000"];
+    run(Command::new("createrepo_c").args(later).arg(world.path("extra")));
+    world.strata(&["lock", "demo", "--update"]);
+    let (second, spared) = build(&[]);
+    // that of the manifest is as old as the layer
+    assert_eq!(spared, (true, false));
+    assert_ne!(first, second);
+    assert_eq!(build(&["--store", "another"]), (second, (false, false)));
+    let node = format!("oci:{}:demo/node", world.path("store/images").display());
+    let date = fs::read_to_string(unpack(&node, &world.path("node")).join("etc/zoo.date")).unwrap();
+    let rpm = world.path("extra/noarch/zoo-1-1.noarch.rpm");
+    assert_eq!(date.trim(), run(Command::new("rpm").args(["-qp", "--qf", "%{BUILDTIME}"]).arg(rpm)));
 }
 
 /// What packages brought is not read again to find the blobs of an earlier build: but for what scripts changed.

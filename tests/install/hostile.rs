@@ -167,8 +167,13 @@ impl<F: Fn(&Path)> ScriptRunner for Meddling<F> {
 
 /// Installs `good`, then `other`, whose %pre does what `meddle` does to the rootfs.
 fn meddled(meddle: impl Fn(&Path)) -> (Rig, Result<()>) {
+    meddled_in("%pre", meddle)
+}
+
+/// The same in another scriptlet.
+fn meddled_in(phase: &str, meddle: impl Fn(&Path)) -> (Rig, Result<()>) {
     let rig = Rig::new();
-    let spec = SPEC.replace("%post -n scripted", "%pre -n other\ntrue\n%post -n scripted");
+    let spec = SPEC.replace("%post -n scripted", &format!("{phase} -n other\ntrue\n%post -n scripted"));
     let rpm = build(rig.dir.path(), &spec);
     rig.install(&[rpm("good")], &Recorder::default()).unwrap();
     let runner = Meddling(rig.ours.clone(), meddle);
@@ -219,20 +224,22 @@ fn the_rpmdb_is_inside() {
     let secret = outside.path().join("cookies.sqlite");
     rusqlite::Connection::open(&secret).unwrap().execute_batch("CREATE TABLE secret (x)").unwrap();
     let before = fs::read(&secret).unwrap();
-    let (_, result) = meddled(|root| {
-        fs::remove_file(root.join(&RPMDB[1..]).join("rpmdb.sqlite")).unwrap();
-        symlink(&secret, root.join(&RPMDB[1..]).join("rpmdb.sqlite")).unwrap();
-    });
-    assert!(
-        format!("{:#}", result.unwrap_err()).contains("rpmdb.sqlite of the rootfs on the host: it is not")
-    );
-    let (rig, result) = meddled(|root| {
-        fs::rename(root.join(&RPMDB[1..]), root.join("moved")).unwrap();
-        symlink(outside.path(), root.join(&RPMDB[1..])).unwrap();
-    });
-    assert!(result.is_err() && rig.ours.join("moved/rpmdb.sqlite").exists());
-    assert_eq!(fs::read(&secret).unwrap(), before);
-    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    // while the scripts of %posttrans run, the rpmdb of afterwards is being written
+    for phase in ["%pre", "%posttrans"] {
+        let (_, result) = meddled_in(phase, |root| {
+            fs::remove_file(root.join(&RPMDB[1..]).join("rpmdb.sqlite")).unwrap();
+            symlink(&secret, root.join(&RPMDB[1..]).join("rpmdb.sqlite")).unwrap();
+        });
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.contains("rpmdb.sqlite of the rootfs on the host: it is not"), "{phase}: {error}");
+        let (rig, result) = meddled_in(phase, |root| {
+            fs::rename(root.join(&RPMDB[1..]), root.join("moved")).unwrap();
+            symlink(outside.path(), root.join(&RPMDB[1..])).unwrap();
+        });
+        assert!(result.is_err() && rig.ours.join("moved/rpmdb.sqlite").exists(), "{phase}");
+        assert_eq!(fs::read(&secret).unwrap(), before);
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
 }
 
 #[test]
