@@ -155,7 +155,9 @@ fn decompress<'a>(compressed: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::GzDecoder::new(reader)),
         [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::BzDecoder::new(reader)),
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(MAX_XZ_MEMORY, 0)?;
+            // of what comes out the digests of the header speak, of each file
+            let flags = liblzma::stream::IGNORE_CHECK;
+            let stream = liblzma::stream::Stream::new_stream_decoder(MAX_XZ_MEMORY, flags)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream))
         }
         [0x5d, 0, 0, ..] => {
