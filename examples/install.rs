@@ -76,7 +76,7 @@ fn main() -> Result<ExitCode> {
     let mut macros = Macros::default();
     macros.define("_dbpath", RPMDB);
     let sandbox = Sandbox { rootfs: rootfs.clone(), epoch };
-    let recorder = Recorder::new(sandbox, store.as_ref(), None)?;
+    let recorder = Recorder::new(sandbox, store.as_ref(), None);
     let runner = Runner::new(&recorder, strata()?, macros)?;
     let started = Instant::now();
     let report = install::run(&transaction, &runner, &Warnings)?;

@@ -69,6 +69,11 @@ pub struct Placed<'a> {
 
 /// Runs the commands of tasks in a rootfs: its sandbox, or somebody who watches.
 pub trait Executor {
+    /// Notes that the rootfs will change from now on.
+    fn begin(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs a command and waits. An exit status other than 0 is not an error here; that it could not be run is.
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome>;
 
@@ -90,6 +95,10 @@ impl Executor for Sandbox {
 }
 
 impl<T: Executor> Executor for &T {
+    fn begin(&self) -> Result<()> {
+        (**self).begin()
+    }
+
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome> {
         (**self).run(task, command)
     }

@@ -56,7 +56,7 @@ impl Build<'_> {
             enter(sandbox, task, command)
         };
         let tree = self.work_tree(&job, progress)?;
-        let recorder = Recorder::new(sandbox(&job, &tree), None, Some(Stop { before, enter: &enter }))?;
+        let recorder = Recorder::new(sandbox(&job, &tree), None, Some(Stop { before, enter: &enter }));
         match self.compose(&job, &tree, &recorder, progress) {
             Ok(composed) => Err(hinted(
                 format!("there is no script {before}: {} ran", composed.made.scripts.len()),
@@ -72,7 +72,7 @@ impl Build<'_> {
     /// The number of the script that fails.
     fn failing(&self, job: &Job<'_>, progress: &dyn Progress) -> Result<usize> {
         let tree = self.work_tree(job, progress)?;
-        let recorder = Recorder::new(sandbox(job, &tree), None, None)?;
+        let recorder = Recorder::new(sandbox(job, &tree), None, None);
         match self.compose(job, &tree, &recorder, progress) {
             Err(error) => recorder.failed().ok_or(error),
             Ok(composed) => Err(hinted(

@@ -505,7 +505,7 @@ impl<'a> Build<'a> {
     /// Makes the image of a layer.
     fn make(&self, job: &mut Job<'_>, progress: &dyn Progress) -> Result<Product> {
         let mut tree = self.work_tree(job, progress)?;
-        let recorder = Recorder::new(sandbox(job, &tree), Some(self.store), None)?;
+        let recorder = Recorder::new(sandbox(job, &tree), Some(self.store), None);
         let composed = match self.compose(job, &tree, &recorder, progress) {
             Ok(composed) => composed,
             Err(error) => return Err(self.failed(job, tree, recorder.failed(), error)),

@@ -1,6 +1,6 @@
 //! Runs the scripts of a layer, and keeps account of them and of what they and the manifests changed.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -79,7 +79,8 @@ pub struct Recorder<'a> {
     /// Where what commands do is kept for later builds.
     store: Option<&'a Store>,
     reads: RefCell<Option<Reads>>,
-    notes: RefCell<Notes>,
+    /// None until the rootfs begins to change.
+    notes: RefCell<Option<Notes>>,
 }
 
 /// How a command ended, and what it opened if that is known.
@@ -117,19 +118,24 @@ struct Notes {
 }
 
 impl<'a> Recorder<'a> {
-    /// Watches what happens to the rootfs of `sandbox` from now on. With a store, commands do not run whose doings it
-    /// knows.
-    pub fn new(sandbox: Sandbox, store: Option<&'a Store>, stop: Option<Stop<'a>>) -> Result<Self> {
-        let journal = Journal::open(&sandbox.rootfs)?;
-        let known = store.map(|_| Known::new(&sandbox, journal.paths())).transpose()?;
-        let notes = Notes { journal, scripts: Vec::new(), failed: None, made: BTreeMap::new(), known };
+    /// Watches what happens to the rootfs of `sandbox` from [`Executor::begin`] on, or from the first task. With a store,
+    /// commands do not run whose doings it knows.
+    pub fn new(sandbox: Sandbox, store: Option<&'a Store>, stop: Option<Stop<'a>>) -> Self {
         let reads = RefCell::new(store.and_then(|_| Reads::new()));
-        Ok(Self { sandbox, stop, store, reads, notes: RefCell::new(notes) })
+        Self { sandbox, stop, store, reads, notes: RefCell::new(None) }
+    }
+
+    fn notes(&self) -> Result<RefMut<'_, Notes>> {
+        let mut notes = self.notes.borrow_mut();
+        if notes.is_none() {
+            *notes = Some(Notes::begin(&self.sandbox, self.store)?);
+        }
+        Ok(RefMut::map(notes, |notes| notes.as_mut().expect("begun above")))
     }
 
     /// Runs a command, or does what it would do.
     fn end(&self, command: &Command, steps: Option<&Steps>) -> Result<Ended> {
-        let mut notes = self.notes.borrow_mut();
+        let mut notes = self.notes()?;
         let Notes { journal, known, .. } = &mut *notes;
         let replayed = steps.zip(known.as_mut()).map(|(steps, known)| steps.replay(known)).transpose()?;
         if let Some(outcome) = replayed.flatten() {
@@ -146,7 +152,7 @@ impl<'a> Recorder<'a> {
 
     /// Drops what happened since the last note: it is nobody's whom we know.
     pub fn skip(&self) -> Result<()> {
-        let mut notes = self.notes.borrow_mut();
+        let mut notes = self.notes()?;
         let changes = notes.journal.take()?;
         notes.forget(&changes);
         Ok(())
@@ -154,26 +160,31 @@ impl<'a> Recorder<'a> {
 
     /// The number of the script that failed, or could not be run to its end.
     pub fn failed(&self) -> Option<usize> {
-        self.notes.borrow().failed
+        self.notes.borrow().as_ref()?.failed
     }
 
     /// Gives up the scripts that ran, in their order, and who made the paths that are there, by absolute path.
     pub fn take_notes(&self) -> (Vec<ScriptRun>, BTreeMap<String, Actor>) {
         let mut notes = self.notes.borrow_mut();
+        let Some(notes) = &mut *notes else { return Default::default() };
         (std::mem::take(&mut notes.scripts), std::mem::take(&mut notes.made))
     }
 }
 
 impl Executor for Recorder<'_> {
+    fn begin(&self) -> Result<()> {
+        self.notes().map(drop)
+    }
+
     fn run(&self, task: &Task, command: &Command) -> Result<Outcome> {
-        if let Some(stop) = self.stop.filter(|stop| stop.before == self.notes.borrow().scripts.len() + 1) {
+        let number = self.notes()?.scripts.len() + 1;
+        if let Some(stop) = self.stop.filter(|stop| stop.before == number) {
             return Err(Stopped((stop.enter)(&self.sandbox, task, command)?).into());
         }
         self.skip()?;
         let steps = self.store.and_then(|store| Steps::of(store, &self.sandbox, &task.actor, command));
         let ended = self.end(command, steps.as_ref());
-        let mut notes = self.notes.borrow_mut();
-        let number = notes.scripts.len() + 1;
+        let mut notes = self.notes()?;
         if !ended.as_ref().is_ok_and(|ended| ended.outcome.status == 0) {
             notes.failed = Some(number);
         }
@@ -198,14 +209,14 @@ impl Executor for Recorder<'_> {
 
     fn placed(&self, files: &[Placed<'_>]) -> Result<()> {
         self.skip()?;
-        if let Some(known) = &mut self.notes.borrow_mut().known {
+        if let Some(known) = &mut self.notes()?.known {
             known.note_placed(&self.sandbox, files);
         }
         Ok(())
     }
 
     fn acted(&self, actor: Actor) -> Result<()> {
-        let mut notes = self.notes.borrow_mut();
+        let mut notes = self.notes()?;
         let changes = notes.journal.take()?;
         notes.forget(&changes);
         // a declared file is the manifest's, whoever made one there before
@@ -216,6 +227,13 @@ impl Executor for Recorder<'_> {
 }
 
 impl Notes {
+    #[tracing::instrument(name = "look", level = "info", skip_all)]
+    fn begin(sandbox: &Sandbox, store: Option<&Store>) -> Result<Self> {
+        let journal = Journal::open(&sandbox.rootfs)?;
+        let known = store.map(|_| Known::new(sandbox, journal.paths())).transpose()?;
+        Ok(Self { journal, scripts: Vec::new(), failed: None, made: BTreeMap::new(), known })
+    }
+
     fn forget(&mut self, changes: &Changes) {
         if let Some(known) = &mut self.known {
             known.forget(changes);

@@ -19,7 +19,7 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +29,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
 use serde::{Deserialize, Serialize};
 
 use super::journal::Changes;
@@ -144,6 +145,7 @@ impl Known {
         let changed = unseen.iter().map(Path::new).filter(is_changed).map(Path::to_owned).collect();
         let mut known = Self { contents: HashMap::new(), names: BTreeMap::new(), unseen };
         known.read(sandbox, changed)?;
+        known.learn(&sandbox.rootfs)?;
         Ok(known)
     }
 
@@ -202,15 +204,18 @@ impl Known {
 
     /// Looks at the names that came or changed since the last call.
     fn learn(&mut self, root: &Path) -> Result<()> {
-        let unseen: Vec<OsString> = std::mem::take(&mut self.unseen).into_iter().collect();
-        let looked = unseen.into_par_iter().with_min_len(256).map(|path| {
-            let of = attributes(root, Path::new(&path))?;
-            Ok((path, of))
-        });
-        for (path, of) in looked.collect::<Result<Vec<_>>>()? {
+        let mut unseen: BTreeMap<OsString, Vec<OsString>> = BTreeMap::new();
+        for path in std::mem::take(&mut self.unseen) {
             let (dir, name) = split(Path::new(&path));
-            let names = self.names.entry(dir.to_owned()).or_default();
-            names.attributes.insert(name.to_owned(), of);
+            unseen.entry(dir.to_owned()).or_default().push(name.to_owned());
+        }
+        let looked = unseen.into_par_iter().map(|(dir, names)| {
+            let attributes = attributes(root, Path::new(&dir), names)?;
+            Ok((dir, attributes))
+        });
+        for (dir, attributes) in looked.collect::<Result<Vec<_>>>()? {
+            let names = self.names.entry(dir).or_default();
+            names.attributes.extend(attributes);
             names.digest.take();
         }
         Ok(())
@@ -506,14 +511,31 @@ fn look(root: &Path, path: &Path) -> Result<Metadata> {
     fs::symlink_metadata(root.join(path)).with_context(|| format!("reading /{}", path.display()))
 }
 
-/// Type, mode, owner, and the target of a link.
-fn attributes(root: &Path, path: &Path) -> Result<String> {
-    let meta = look(root, path)?;
-    let target = match meta.is_symlink() {
-        true => fs::read_link(root.join(path)).with_context(|| format!("reading /{}", path.display()))?,
-        false => PathBuf::new(),
+/// Of names in a directory: type, mode, owner, and the target of a link.
+fn attributes(root: &Path, dir: &Path, names: Vec<OsString>) -> Result<Vec<(OsString, String)>> {
+    let handle =
+        openat(CWD, root.join(dir), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let handle = handle.with_context(|| format!("opening /{}", dir.display()))?;
+    let of = |name: &OsStr| {
+        let stat = statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let target = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => readlinkat(&handle, name, Vec::new())?,
+            _ => CString::default(),
+        };
+        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+        rustix::io::Result::Ok(format!(
+            "{:o} {}:{} {}",
+            stat.st_mode,
+            stat.st_uid,
+            stat.st_gid,
+            target.display()
+        ))
     };
-    Ok(format!("{:o} {}:{} {}", meta.mode(), meta.uid(), meta.gid(), target.display()))
+    let look = |name: OsString| {
+        let attributes = of(&name).with_context(|| format!("reading /{}", dir.join(&name).display()))?;
+        Ok((name, attributes))
+    };
+    names.into_iter().map(look).collect()
 }
 
 /// These paths as entries of an archive, with their own times; none if any is of a type that no archive of ours holds,

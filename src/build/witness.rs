@@ -79,6 +79,10 @@ impl<'a> Witness<'a> {
 }
 
 impl ScriptRunner for Witness<'_> {
+    fn begin(&self) -> Result<()> {
+        self.runner.begin()
+    }
+
     fn run(&self, call: &ScriptCall) -> Result<Outcome> {
         let before = Accounts::read(self.rootfs)?;
         let outcome = self.runner.run(call)?;

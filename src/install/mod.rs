@@ -98,6 +98,11 @@ pub struct Transaction<'a> {
 /// Runs scriptlets, and makes the accounts that packages declare. The real one puts scriptlets in a sandbox; tests
 /// record them.
 pub trait ScriptRunner {
+    /// Is told that the rootfs will change from now on, while the payloads of the first packages are unpacked.
+    fn begin(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs one scriptlet to its end. An exit status other than 0 is not an error here; that it could not
     /// be run is.
     fn run(&self, call: &ScriptCall) -> Result<Outcome>;
@@ -304,6 +309,7 @@ impl Run<'_> {
         // sizes are what headers claim
         self.report.bytes = sizes.iter().fold(0, |sum, size| sum.saturating_add(*size));
         self.progress.start("installing packages", self.report.bytes, Unit::Bytes);
+        self.runner.begin()?;
         self.pretrans()?;
         self.decide_fates()?;
         self.preuntrans()?;

@@ -74,6 +74,10 @@ impl<'a> Runner<'a> {
 }
 
 impl ScriptRunner for Runner<'_> {
+    fn begin(&self) -> Result<()> {
+        self.executor.begin()
+    }
+
     fn run(&self, call: &ScriptCall) -> Result<Outcome> {
         let context = || format!("running {}", name(call));
         let task = Task {
