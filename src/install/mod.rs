@@ -175,7 +175,7 @@ pub fn run(tx: &Transaction, runner: &dyn ScriptRunner, progress: &dyn Progress)
             fates: Vec::new(),
             restated: Vec::new(),
             trans_postun: BTreeSet::new(),
-            report: Report::default(),
+            report: Report { verified: Verified::on(tx.staging)?, ..Report::default() },
         };
         run.complete()
     })

@@ -2,10 +2,11 @@
 //!
 //! A file is as it was verified if it has the inode and the change time (ctime) that it had when it was put in its
 //! place. Whatever is done to a file sets that time, a write through a mapping too, and no call gives it another: the
-//! time of its content is anybody's to set, and says nothing. But before Linux 6.13 the clock of change times stands
-//! still for milliseconds. So whoever lets others at the files waits until it has gone on.
+//! time of its content is anybody's to set, and says nothing. But before Linux 6.13, and on some file systems since, the
+//! clock of change times stands still for milliseconds. There whoever lets others at the files waits until it has gone on.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Verified {
     files: HashMap<u64, Seen>,
     /// The latest change of all.
     latest: Moment,
+    /// See [`tells_apart`].
+    told_apart: bool,
 }
 
 /// Seconds and nanoseconds.
@@ -37,6 +40,12 @@ struct Seen {
 }
 
 impl Verified {
+    /// Of the file system that the directory `dir` is on.
+    pub(super) fn on(dir: &Path) -> Result<Self> {
+        let told_apart = tells_apart(dir).with_context(|| format!("changing a file in {}", dir.display()))?;
+        Ok(Self { told_apart, ..Self::default() })
+    }
+
     /// Notes that a file, of which this is known after all that was done to it, has this content.
     pub(super) fn note(&mut self, stat: &Stat, sha256: Digest) {
         let changed = (stat.st_ctime, stat.st_ctime_nsec as i64);
@@ -46,11 +55,7 @@ impl Verified {
 
     /// Waits until whatever is done to the files that were noted shows.
     pub(super) fn settle(&self) {
-        let now = || {
-            let now = clock_gettime(ClockId::RealtimeCoarse);
-            (now.tv_sec, now.tv_nsec)
-        };
-        while now() <= self.latest {
+        while !self.told_apart && now() <= self.latest {
             std::thread::sleep(Duration::from_micros(500));
         }
     }
@@ -69,6 +74,31 @@ impl Verified {
     }
 }
 
+/// Whether a change that follows a look at a file always gives it another change time (multigrain timestamps:
+/// `Documentation/filesystems/multigrain-ts.rst` of Linux).
+fn tells_apart(dir: &Path) -> io::Result<bool> {
+    let file = tempfile::tempfile_in(dir)?;
+    let change = || {
+        rustix::fs::fchmod(&file, 0o600.into())?;
+        let meta = file.metadata()?;
+        io::Result::Ok((meta.ctime(), meta.ctime_nsec()))
+    };
+    loop {
+        let started = now();
+        let (first, second) = (change()?, change()?);
+        // if the clock went on meanwhile, that they differ says nothing
+        if now() == started {
+            return Ok(first != second);
+        }
+    }
+}
+
+/// By the clock of change times that stands still.
+fn now() -> Moment {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    (now.tv_sec, now.tv_nsec)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File, OpenOptions};
@@ -81,7 +111,7 @@ mod tests {
     /// What is known of a tree of two files of the same size and time, after something was done to it.
     fn known_after(act: impl FnOnce(&Path)) -> Vec<String> {
         let tree = tempfile::tempdir().unwrap();
-        let mut verified = Verified::default();
+        let mut verified = Verified::on(tree.path()).unwrap();
         for name in ["a", "b"] {
             let path = tree.path().join(name);
             fs::write(&path, name).unwrap();
@@ -120,7 +150,7 @@ mod tests {
         assert_eq!(known_after(move |tree| sh(map)(tree)), ["b"]);
     }
 
-    /// With a kernel whose clock of change times stands still, for the waiting alone.
+    /// With a kernel whose clock of change times stands still, for the waiting alone; else because none is needed.
     #[test]
     fn a_change_right_after_is_seen() {
         for _ in 0..200 {
