@@ -139,8 +139,8 @@ fn node(path: &Path, meta: &fs::Metadata) -> Node {
     }
 }
 
-/// A shadow or gshadow file, or its backup, without the days of last change (dnf's scriptlets see today, strata's the date of
-/// the repositories), and with one word for "no password": groupadd writes `!`, useradd `!!`, systemd-sysusers
+/// A shadow or gshadow file, or its backup, without the days of last change (dnf's scriptlets see today, strata's the day on
+/// which their package was built), and with one word for "no password": groupadd writes `!`, useradd `!!`, systemd-sysusers
 /// `!*`, whose part dnf's rpm 4.18 leaves to scriptlets.
 fn comparable(path: &Path) -> Vec<u8> {
     let shadow = path.ends_with("etc/shadow") || path.ends_with("etc/shadow-");

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use crate::common::checked;
+use crate::common::{EPOCH, checked};
 
 /// A package of a case.
 pub struct Package {
@@ -120,9 +120,19 @@ log:write(what .. "\n")
 log:close()
 "#;
 
+const DEFINES: [&str; 6] = [
+    "_rpmfilename built.rpm",
+    "_build_id_links none",
+    "debug_package %{nil}",
+    "__os_install_post %{nil}",
+    "clamp_mtime_to_source_date_epoch 0",
+    // on the day of the transactions: that is what scripts see of rpm's, and of strata's
+    "use_source_date_epoch_as_buildtime 1",
+];
+
 /// Builds the package `id` of a spec, or finds it built by a run before.
 pub fn build(cache: &Path, id: &str, spec: &str) -> PathBuf {
-    let digest = hex::encode(Sha256::digest(spec));
+    let digest = hex::encode(Sha256::digest(DEFINES.concat() + spec));
     let rpm = cache.join(format!("{id}-{}.rpm", &digest[..16]));
     if !rpm.exists() {
         let top = tempfile::tempdir_in(cache).unwrap();
@@ -130,15 +140,8 @@ pub fn build(cache: &Path, id: &str, spec: &str) -> PathBuf {
         std::fs::write(&file, spec).unwrap();
         let mut rpmbuild = Command::new("rpmbuild");
         rpmbuild.args(["-bb", "--nodeps", "--define"]).arg(format!("_topdir {}", top.path().display()));
-        for define in [
-            "_rpmfilename built.rpm",
-            "_build_id_links none",
-            "debug_package %{nil}",
-            "__os_install_post %{nil}",
-            "clamp_mtime_to_source_date_epoch 0",
-        ] {
-            rpmbuild.args(["--define", define]);
-        }
+        rpmbuild.args(DEFINES.iter().flat_map(|define| ["--define", define]));
+        rpmbuild.env("SOURCE_DATE_EPOCH", EPOCH.to_string());
         checked(rpmbuild.arg(&file).env("LC_ALL", "C"));
         std::fs::rename(top.path().join("RPMS/built.rpm"), &rpm).unwrap();
     }
