@@ -227,7 +227,7 @@ impl Executor for Recorder<'_> {
 }
 
 impl Notes {
-    #[tracing::instrument(name = "look", level = "info", skip_all)]
+    #[tracing::instrument(level = "info", skip_all)]
     fn begin(sandbox: &Sandbox, store: Option<&Store>) -> Result<Self> {
         let journal = Journal::open(&sandbox.rootfs)?;
         let known = store.map(|_| Known::new(sandbox, journal.paths())).transpose()?;

@@ -531,11 +531,11 @@ fn attributes(root: &Path, dir: &Path, names: Vec<OsString>) -> Result<Vec<(OsSt
             target.display()
         ))
     };
-    let look = |name: OsString| {
+    let described = |name: OsString| {
         let attributes = of(&name).with_context(|| format!("reading /{}", dir.join(&name).display()))?;
         Ok((name, attributes))
     };
-    names.into_iter().map(look).collect()
+    names.into_iter().map(described).collect()
 }
 
 /// These paths as entries of an archive, with their own times; none if any is of a type that no archive of ours holds,
