@@ -10,18 +10,20 @@
 
 mod stages;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use strata::build::files::Files;
 use strata::image::chunk::{self, Rules};
 use strata::image::delta::delta;
 use strata::image::oci::{Layout, Settings};
 use strata::image::pack::{Compression, pack};
-use strata::image::packing::{Packing, Source, Sources};
+use strata::image::packing::{Packing, Sources};
 use strata::image::tar::Tree;
-use strata::package::{Arch, source_name};
+use strata::package::Arch;
 use strata::progress::Silent;
 use strata::rpmdb::{self, Rpmdb};
 
@@ -29,17 +31,6 @@ use strata::rpmdb::{self, Rpmdb};
 const MOST: usize = 64;
 
 const USAGE: &str = "usage: chunk ROOTFS LAYOUT [gzip|zstd [PACKING]]";
-
-/// `RPMFILE_GHOST` (rpm: `rpmfiles.h`).
-const GHOST: u32 = 1 << 6;
-
-/// What a package says of a path.
-struct Owner {
-    source: String,
-    /// UTC seconds; what is no regular file keeps none in images.
-    mtime: Option<i64>,
-    ghost: bool,
-}
 
 fn main() -> Result<()> {
     stages::tell();
@@ -51,19 +42,16 @@ fn main() -> Result<()> {
         Some(_) => bail!(USAGE),
     };
     let rpmdb = rpmdb::below(&rootfs)?;
-    let (owners, known) = installed(&rpmdb)?;
-    let delta = delta(&rootfs, &[], &|path| owners.get(path)?.mtime)?;
+    let packages = Rpmdb::open_read_only(&rpmdb)?.packages()?;
+    let files = Files::of(packages.par_iter().map(|package| &package.header))?;
+    let delta = delta(&rootfs, &[], &|path| files.mtime_of(path))?;
     let rules = Rules {
-        owner_of: &|path| Some(&owners.get(path)?.source),
-        is_ghost: &|path| owners.get(path).is_some_and(|owner| owner.ghost),
+        owner_of: &|path| files.source_of(path),
+        is_ghost: &|path| files.is_ghost(path),
         rpmdb: rpmdb.parent().and_then(|dir| dir.strip_prefix(&rootfs).ok()).unwrap_or(Path::new("none")),
         metadata: Path::new("none"),
     };
-    let sized = |(name, size): (String, u64)| {
-        let source = Source { size, ..known[&name].clone() };
-        (name, source)
-    };
-    let sources: Sources = chunk::sizes(&delta, &rules).into_iter().map(sized).collect();
+    let sources = files.sources(chunk::sizes(&delta, &rules));
     let packing = packing(args.next().as_deref(), &sources)?;
     let chunks = chunk::split(&delta, &rules, &packing, &sources);
     let layout = Layout::create(&layout)?;
@@ -81,27 +69,6 @@ fn main() -> Result<()> {
     layout.tag(&image, Some("chunked"))?;
     println!("{} layers, {} bytes, {}", layers.len(), image.layers_size(), image.digest);
     Ok(())
-}
-
-/// The paths, relative to the root, and the source packages of what is installed; without sizes.
-fn installed(rpmdb: &Path) -> Result<(HashMap<PathBuf, Owner>, Sources)> {
-    let mut owners: HashMap<PathBuf, Owner> = HashMap::new();
-    let mut known = Sources::new();
-    for package in Rpmdb::open_read_only(rpmdb)?.packages()? {
-        let header = &package.header;
-        let name = source_name(header.source()).to_owned();
-        for file in header.files()? {
-            let regular = file.mode & libc::S_IFMT == libc::S_IFREG;
-            let mtime = regular.then_some(file.mtime.into());
-            let owner = Owner { source: name.clone(), mtime, ghost: file.flags & GHOST != 0 };
-            owners.insert(file.path.trim_start_matches('/').into(), owner);
-        }
-        known.insert(
-            name,
-            Source { size: 0, built: header.build_time()?, changelog: header.changelog_times()? },
-        );
-    }
-    Ok((owners, known))
 }
 
 /// The chunk plan that is in the file, if there is any; else a new one, which is written to it.

@@ -9,7 +9,7 @@
 pub mod cache;
 mod chunks;
 mod debug;
-mod files;
+pub mod files;
 mod ids;
 pub mod inputs;
 mod journal;
